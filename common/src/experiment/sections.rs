@@ -1,0 +1,591 @@
+//! The sections of an experiment file. Keys keep the flag names of CLIP-rocket in snake_case, and
+//! defaults are its defaults (arXiv 2305.08675, `main.py` of its code) unless a comment says why not.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// One experiment, resolved: exactly what is stored, shown, hashed and run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Name of the experiment; the run id begins with it.
+    pub name: String,
+    /// Seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    /// Model and projectors.
+    #[serde(default)]
+    pub model: Model,
+    /// Data set and loader.
+    #[serde(default)]
+    pub data: Data,
+    /// Views of an image.
+    #[serde(default)]
+    pub augment: Augment,
+    /// Views of a caption.
+    #[serde(default)]
+    pub text: Text,
+    /// AdamW and its learning-rate schedule.
+    #[serde(default)]
+    pub optim: Optim,
+    /// Batches, losses, length, checkpoints.
+    #[serde(default)]
+    pub train: Train,
+    /// Zero-shot evaluation.
+    #[serde(default)]
+    pub eval: Eval,
+    /// Where it runs.
+    #[serde(default)]
+    pub cluster: Cluster,
+    /// Where metrics go besides `metrics.jsonl`.
+    #[serde(default)]
+    pub track: Track,
+    /// Any other program in place of the training sections: argv of each rank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+}
+
+/// Views that a model's base trains on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Base {
+    /// One view.
+    Clip,
+    /// One weak view and `num_augs` strong ones.
+    Cl2l,
+}
+
+/// What is added to the base's loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Child {
+    /// CLIP's own loss.
+    Clip,
+    /// CL2L's own loss (CLIP-rocket).
+    Cl2l,
+    /// Barlow Twins between modalities.
+    Barlip,
+    /// SimSiam between modalities; BYOL with `momentum`.
+    Siamlip,
+    /// SwAV between modalities, the batch as prototypes.
+    Swalip,
+    /// SwAV between modalities, learnt prototypes.
+    Swalipv1,
+}
+
+/// The vision tower.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Vision {
+    /// A size known by name: `R50`, `VITB16`, ...
+    Named(String),
+    /// A ViT of free dimensions.
+    Vit(VitDims),
+}
+
+/// Dimensions of a ViT (timm's `VisionTransformer`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitDims {
+    /// Always `vit`.
+    pub arch: VitArch,
+    /// Width of the residual stream.
+    pub width: i64,
+    /// Number of blocks.
+    pub depth: i64,
+    /// Attention heads.
+    pub heads: i64,
+    /// Side of a patch in pixels.
+    pub patch: i64,
+    /// Side of the image in pixels.
+    pub image_size: i64,
+}
+
+/// The only architecture that takes free dimensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VitArch {
+    /// Vision transformer.
+    Vit,
+}
+
+/// Projector between a tower and an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProjType {
+    /// One linear layer without bias.
+    Linear,
+    /// Linear, BN, ReLU, three times.
+    Mlp,
+}
+
+/// `model:`. Either `name` (`<base>_<vision>_<child>`), or `base`, `vision` and `child`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// `CL2L_R50_CL2L` and the like. After resolution `base`, `vision` and `child` are set and this is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Views the base trains on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
+    /// Vision tower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vision: Option<Vision>,
+    /// Loss added.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub child: Option<Child>,
+    /// Width of the shared embedding.
+    pub embed_dim: i64,
+    /// Hidden width of MLP projectors.
+    pub clip_hidden_dim: i64,
+    /// Projectors of the global (CLIP) embedding.
+    pub clip_proj_type: ProjType,
+    /// Text projector of the augmented views.
+    pub cl2l_txt_proj_type: ProjType,
+    /// Image projector of the augmented views.
+    pub cl2l_img_proj_type: ProjType,
+    /// Augmented views get projectors and a logit scale of their own.
+    pub separate_proj: bool,
+    /// Blocks of the text tower.
+    pub transformer_layers: i64,
+    /// Width of the text tower.
+    pub transformer_width: i64,
+    /// Heads of the text tower.
+    pub transformer_heads: i64,
+    /// Tokens per caption.
+    pub context_length: i64,
+    /// Size of the token vocabulary.
+    pub vocab_size: i64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            name: None,
+            base: None,
+            vision: None,
+            child: None,
+            embed_dim: 256,
+            clip_hidden_dim: 4096,
+            clip_proj_type: ProjType::Linear,
+            cl2l_txt_proj_type: ProjType::Mlp,
+            cl2l_img_proj_type: ProjType::Mlp,
+            separate_proj: false,
+            transformer_layers: 12,
+            transformer_width: 512,
+            transformer_heads: 8,
+            context_length: 77,
+            vocab_size: 49408,
+        }
+    }
+}
+
+/// Formats of training data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dataset {
+    /// npy of dicts `image_id`, `captions`; images in one folder.
+    Cc3m,
+    /// npy of dicts `image_name`, `image_id`, `captions`.
+    Cc12m,
+}
+
+/// Which captions of an image the views are drawn from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptionSampling {
+    /// One caption, all its views.
+    Single,
+    /// Each view from a caption of its own.
+    Multi,
+}
+
+/// `data:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Data {
+    /// Format.
+    pub dataset: Dataset,
+    /// Folder of the images.
+    pub root: PathBuf,
+    /// The npy file.
+    pub metadata: PathBuf,
+    /// Decoding threads per rank.
+    pub workers: usize,
+    /// How captions are drawn.
+    pub caption_sampling: CaptionSampling,
+    /// Largest share of unreadable samples before the run fails.
+    pub max_bad: f64,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            dataset: Dataset::Cc3m,
+            root: PathBuf::new(),
+            metadata: PathBuf::new(),
+            workers: 10,
+            caption_sampling: CaptionSampling::Single,
+            max_bad: 0.01,
+        }
+    }
+}
+
+/// `augment:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Augment {
+    /// Strong views per image.
+    pub num_augs: usize,
+    /// Side of the strong views in pixels; the vision tower's image size if absent (224 for the named ones).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multicrop_resize: Option<i64>,
+    /// Smallest share of the area in a strong view (.08 in the reference, which has no flag for it).
+    pub multicrop_min_scale: f64,
+    /// Largest share of the area in a strong view.
+    pub multicrop_max_scale: f64,
+    /// Smallest share of the area in the weak view.
+    pub weak_min_scale: f64,
+    /// Probability of a Gaussian blur.
+    pub blur_prob: f64,
+    /// Probability of solarization.
+    pub solarize_prob: f64,
+    /// Probability of grayscale.
+    pub grayscale_prob: f64,
+    /// BYOL's asymmetric augmentations; overrides the probabilities.
+    pub byol_augment: bool,
+    /// All views weak.
+    pub weak_augment: bool,
+    /// All views strong.
+    pub strong_augment: bool,
+    /// The first view weak or strong at random.
+    pub randaugment: bool,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self {
+            num_augs: 2,
+            multicrop_resize: None,
+            multicrop_min_scale: 0.08,
+            multicrop_max_scale: 1.0,
+            weak_min_scale: 0.5,
+            blur_prob: 0.5,
+            solarize_prob: 0.0,
+            grayscale_prob: 0.2,
+            byol_augment: false,
+            weak_augment: false,
+            strong_augment: false,
+            randaugment: false,
+        }
+    }
+}
+
+/// `text:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Text {
+    /// EDA augmentation of the augmented captions.
+    pub text_augment: bool,
+    /// ftfy, html, whitespace and lower case before anything else.
+    pub clean_before_augment: bool,
+    /// Probability of leaving an augmented caption as it is.
+    pub no_text_augment_prob: f64,
+    /// Probability of removing stop words.
+    pub remove_stopwords_prob: f64,
+    /// Weight of synonym replacement.
+    pub synonym_replacement_prob: f64,
+    /// Weight of a random swap.
+    pub random_swap_prob: f64,
+    /// Weight of random deletion.
+    pub random_deletion_prob: f64,
+    /// Dropout in the text tower, augmented captions only.
+    pub text_dropout_prob: f64,
+    /// Stochastic depth in the text tower, augmented captions only.
+    pub text_drop_path_prob: f64,
+    /// Compute text only up to the longest caption of the batch.
+    pub truncate: bool,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self {
+            text_augment: false,
+            clean_before_augment: false,
+            no_text_augment_prob: 0.0,
+            remove_stopwords_prob: 0.8,
+            synonym_replacement_prob: 0.4,
+            random_swap_prob: 0.4,
+            random_deletion_prob: 0.2,
+            text_dropout_prob: 0.0,
+            text_drop_path_prob: 0.0,
+            truncate: true,
+        }
+    }
+}
+
+/// `optim:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Optim {
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Learning rate at the first step.
+    pub lr_start: f64,
+    /// Learning rate at the last step.
+    pub lr_end: f64,
+    /// Epochs of linear warm-up.
+    pub warmup_epochs: f64,
+    /// Weight decay.
+    pub wd: f64,
+    /// AdamW's betas.
+    pub betas: [f64; 2],
+    /// AdamW's epsilon.
+    pub eps: f64,
+}
+
+impl Default for Optim {
+    fn default() -> Self {
+        Self {
+            lr: 3e-3,
+            lr_start: 1e-6,
+            lr_end: 1e-5,
+            warmup_epochs: 1.0,
+            wd: 0.1,
+            betas: [0.9, 0.98],
+            eps: 1e-8,
+        }
+    }
+}
+
+/// How the two CL2L modality losses join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossAvgOrSum {
+    /// Mean of the modalities.
+    Avg,
+    /// Sum of the modalities.
+    Sum,
+}
+
+/// A spacing of checkpoints, written `500`, `500 steps` or `10 minutes`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "EveryRepr")]
+pub enum Every {
+    /// Optimiser steps.
+    Steps(u64),
+    /// Minutes of wall time.
+    Minutes(f64),
+}
+
+/// What an [`Every`] may be written as.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum EveryRepr {
+    /// A bare number of steps.
+    Steps(u64),
+    /// With its unit.
+    Text(String),
+}
+
+impl From<Every> for String {
+    fn from(every: Every) -> Self {
+        match every {
+            Every::Steps(steps) => format!("{steps} steps"),
+            Every::Minutes(minutes) => format!("{minutes} minutes"),
+        }
+    }
+}
+
+impl TryFrom<EveryRepr> for Every {
+    type Error = String;
+
+    fn try_from(repr: EveryRepr) -> Result<Self, String> {
+        let text = match repr {
+            EveryRepr::Steps(steps) => return Ok(Self::Steps(steps)),
+            EveryRepr::Text(text) => text,
+        };
+        let (number, unit) = match text.trim().split_once(char::is_whitespace) {
+            Some((number, unit)) => (number, unit.trim()),
+            None => (text.trim(), ""),
+        };
+        let wrong = || format!("'{text}' is not a spacing; write '500 steps' or '10 minutes'");
+        match unit {
+            "" | "step" | "steps" => number.parse().map(Self::Steps).map_err(|_| wrong()),
+            "minute" | "minutes" => match number.parse() {
+                Ok(minutes) if minutes > 0.0 && f64::is_finite(minutes) => {
+                    Ok(Self::Minutes(minutes))
+                }
+                _ => Err(wrong()),
+            },
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// `train:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Train {
+    /// Passes over the data.
+    pub epochs: u64,
+    /// A fixed number of optimiser steps in place of `epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<u64>,
+    /// Samples per rank and micro-batch.
+    pub batch_size: i64,
+    /// Micro-batches per optimiser step.
+    pub update_freq: u64,
+    /// Label smoothing of the local CL2L terms.
+    pub label_smoothing: f64,
+    /// How the modalities' losses join.
+    pub loss_avg_or_sum: LossAvgOrSum,
+    /// Gathered embeddings carry gradient on every rank (the reference's do not when W > 1).
+    pub gather_with_grad: bool,
+    /// Recompute activations in backward.
+    pub checkpoint_grad: bool,
+    /// Steps between two lines of progress and of `metrics.jsonl`.
+    pub print_freq: u64,
+    /// Spacing of checkpoints.
+    pub checkpoint_every: Every,
+    /// Recent checkpoints kept.
+    pub keep_last: usize,
+    /// Best checkpoints kept, by z top-1.
+    pub keep_best: usize,
+    /// Threads of torch's CPU operators per rank. Part of the experiment, since sums depend on it.
+    pub threads: usize,
+    /// Size of a DDP gradient bucket in MB.
+    pub bucket_cap_mb: f64,
+    /// Minutes after which a collective gives up on a silent peer.
+    pub collective_timeout_minutes: f64,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            epochs: 25,
+            max_steps: None,
+            batch_size: 64,
+            update_freq: 1,
+            label_smoothing: 0.0,
+            loss_avg_or_sum: LossAvgOrSum::Avg,
+            gather_with_grad: false,
+            checkpoint_grad: false,
+            print_freq: 25,
+            checkpoint_every: Every::Minutes(15.0),
+            keep_last: 2,
+            keep_best: 1,
+            threads: 1,
+            bucket_cap_mb: 25.0,
+            collective_timeout_minutes: 10.0,
+        }
+    }
+}
+
+/// `eval:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Eval {
+    /// Epochs between two evaluations in training; 0 for none.
+    pub eval_freq: u64,
+    /// Names in the catalog that are evaluated in training; the first decides the best checkpoint.
+    pub datasets: Vec<String>,
+    /// The catalog of evaluation sets, in the pinned tree unless absolute.
+    pub catalog: PathBuf,
+    /// Class names by set.
+    pub labels: PathBuf,
+    /// Prompts by set.
+    pub templates: PathBuf,
+    /// Images per batch.
+    pub batch_size: i64,
+}
+
+impl Default for Eval {
+    fn default() -> Self {
+        Self {
+            eval_freq: 1,
+            datasets: Vec::new(),
+            catalog: "dataset_catalog.json".into(),
+            labels: "labels.json".into(),
+            templates: "templates.json".into(),
+            batch_size: 256,
+        }
+    }
+}
+
+/// Who starts the ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendKind {
+    /// Slurm where there is `sbatch`, local elsewhere.
+    Auto,
+    /// Child processes on this machine.
+    Local,
+    /// sbatch and srun.
+    Slurm,
+}
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// CUDA where there is one, else CPU.
+    Auto,
+    /// CPU and Gloo.
+    Cpu,
+    /// CUDA and NCCL.
+    Cuda,
+}
+
+/// `cluster:`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// Who starts the ranks.
+    pub backend: BackendKind,
+    /// Nodes.
+    pub nodes: u32,
+    /// GPUs of a node.
+    pub gpus_per_node: u32,
+    /// Ranks of a node; one per GPU if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks_per_node: Option<u32>,
+    /// CPUs of a rank.
+    pub cpus_per_task: u32,
+    /// Where tensors live.
+    pub device: DeviceKind,
+    /// Relaunches after crashes before the run is given up; progress refills them.
+    pub max_crashes: u32,
+    /// Seconds ranks are given to reach a step boundary and save after a stop request.
+    pub stop_grace_seconds: u64,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            backend: BackendKind::Auto,
+            nodes: 4,
+            gpus_per_node: 8,
+            tasks_per_node: None,
+            cpus_per_task: 10,
+            device: DeviceKind::Auto,
+            max_crashes: 3,
+            stop_grace_seconds: 300,
+        }
+    }
+}
+
+impl Cluster {
+    /// Number of ranks, W.
+    #[must_use]
+    pub fn world_size(&self) -> u32 {
+        self.nodes * self.tasks_per_node.unwrap_or(self.gpus_per_node)
+    }
+}
+
+/// `track:`. `metrics.jsonl` is always written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Track {}

@@ -1,0 +1,6 @@
+//! What `rocket` and `rocket-worker` share: the experiment, the run directory, events, the rank
+//! protocol, checkpoint manifests and exit codes. No torch, no async runtime, no network.
+
+pub mod exit;
+pub mod experiment;
+pub mod protocol;

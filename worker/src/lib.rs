@@ -1,0 +1,2 @@
+//! The trainer: one process per rank. Rooms depend one way:
+//! `train -> {model, loss, optim, data, checkpoint, eval, track} -> rocket_common`.
