@@ -3,6 +3,7 @@
 
 pub mod atomic;
 pub mod error;
+pub mod events;
 pub mod exit;
 pub mod experiment;
 pub mod host;
