@@ -2,6 +2,7 @@
 //! protocol, checkpoint manifests and exit codes. No torch, no async runtime, no network.
 
 pub mod atomic;
+pub mod checkpoint;
 pub mod error;
 pub mod events;
 pub mod exit;
