@@ -1,2 +1,6 @@
 //! The trainer: one process per rank. Rooms depend one way:
 //! `train -> {model, loss, optim, data, checkpoint, eval, track} -> rocket_common`.
+
+pub mod eval;
+pub mod optim;
+pub mod parity;

@@ -1,0 +1,3 @@
+//! The optimiser's surroundings.
+
+pub mod schedule;
