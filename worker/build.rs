@@ -6,6 +6,6 @@ use std::env;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if let Ok(lib) = env::var("DEP_TCH_DISTRIBUTED_LIBTORCH_LIB") {
-        println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib:{lib}");
+        println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/lib:$ORIGIN/../lib:{lib}");
     }
 }
