@@ -187,10 +187,8 @@ impl Entry {
         };
         let mut problems = Vec::new();
         for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            problems.push(format!(
-                "unknown key '{key}'; the keys are {}",
-                some_of(&KEYS)
-            ));
+            let (near, known) = (near(key, &KEYS), some_of(&KEYS));
+            problems.push(format!("unknown key '{key}'; {near}the keys are {known}"));
         }
         let mut text = |key: &str, needed: bool| match object.get(key) {
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
@@ -218,7 +216,9 @@ impl Entry {
                 let names = SetKind::ALL.map(SetKind::name);
                 let near = near(&name, &names);
                 let known = some_of(&names);
-                problems.push(format!("unknown type '{name}'; {near}the types are {known}"));
+                problems.push(format!(
+                    "unknown type '{name}'; {near}the types are {known}"
+                ));
             }
             kind
         });
