@@ -2,5 +2,7 @@
 //! `train -> {model, loss, optim, data, checkpoint, eval, track} -> rocket_common`.
 
 pub mod eval;
+pub mod loss;
+pub mod model;
 pub mod optim;
 pub mod parity;
