@@ -3,3 +3,4 @@
 pub mod lr_schedules;
 pub mod metrics;
 pub mod report;
+pub mod zeroshot;
