@@ -1,2 +1,5 @@
 //! The trainer: one process per rank. Rooms depend one way:
 //! `train -> {model, loss, optim, data, checkpoint, eval, track} -> rocket_common`.
+pub mod data;
+pub mod image;
+pub mod random;
