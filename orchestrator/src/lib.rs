@@ -1,1 +1,3 @@
-//! Skeleton.
+//! `rocket`: runs vision-language pre-training experiments, pinned to a git commit, until they are done.
+
+pub mod pin;
