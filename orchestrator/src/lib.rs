@@ -1,3 +1,4 @@
 //! `rocket`: runs vision-language pre-training experiments, pinned to a git commit, until they are done.
 
+pub mod bundle;
 pub mod pin;

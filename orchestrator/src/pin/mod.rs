@@ -15,9 +15,10 @@ mod tree;
 
 pub use changes::{Change, Changes};
 pub use export::{Export, export};
-pub use name::{check_name, run_id};
+pub use name::check_name;
 pub use source::Source;
 pub use tree::{Mode, Pinned, create};
+pub(crate) use tree::ids;
 
 use std::path::Path;
 
@@ -68,13 +69,14 @@ pub fn publish(source: &Source, pinned: &Pinned, run_id: &str, store: &Path) -> 
 /// Removes what [`publish`] wrote, after a submit that failed later on; the objects stay.
 pub fn unpublish(source: &Source, run_id: &str, store: &Path) {
     let name = ref_name(run_id);
-    for repo in [Repository::open_bare(source.repository().path()), Repository::open_bare(store)]
-        .into_iter()
-        .flatten()
-    {
+    let delete = |repo: &Repository| {
         if let Ok(mut reference) = repo.find_reference(&name) {
             let _ = reference.delete();
         }
+    };
+    delete(source.repository());
+    if let Ok(bare) = Repository::open_bare(store) {
+        delete(&bare);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Names of experiments and run ids: parts of a git ref, of a path and of a Slurm job name at once.
 
-use git2::Oid;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 
@@ -31,16 +30,6 @@ pub fn check_name(name: &str) -> Result<()> {
         format!("the experiment's name {name:?} {reason}"),
     )
     .hint(format!("set for example 'name: {}'", suggestion(name))))
-}
-
-/// `<name>-<8 hex of the pin commit>`, and from the second run of the same pin on `-2`, `-3`, ...
-#[must_use]
-pub fn run_id(name: &str, commit: Oid, nth: u32) -> String {
-    let hex = commit.to_string();
-    match nth {
-        0 | 1 => format!("{name}-{}", &hex[..8]),
-        _ => format!("{name}-{}-{nth}", &hex[..8]),
-    }
 }
 
 fn allowed(c: char) -> bool {
@@ -98,7 +87,7 @@ mod tests {
         #[test]
         fn valid_names_make_valid_refs(name in "[A-Za-z0-9][A-Za-z0-9._-]{0,20}") {
             if check_name(&name).is_ok() {
-                let id = run_id(&name, Oid::ZERO_SHA1, 2);
+                let id = rocket_common::run_dir::run_id(&name, &"0".repeat(40), Some(2));
                 prop_assert!(git2::Reference::is_valid_name(&super::super::ref_name(&id)), "{}", id);
             }
         }
