@@ -2,7 +2,9 @@
 //! protocol, checkpoint manifests and exit codes. No torch, no async runtime, no network.
 
 pub mod atomic;
+pub mod checkpoint;
 pub mod error;
+pub mod events;
 pub mod exit;
 pub mod experiment;
 pub mod host;
