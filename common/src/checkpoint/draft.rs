@@ -189,6 +189,12 @@ pub struct SectionWriter<'a> {
 }
 
 impl SectionWriter<'_> {
+    /// Writes to another file from here on, for tests of devices that fail.
+    #[doc(hidden)]
+    pub fn replace_file(&mut self, file: File) {
+        self.writer = HashingWriter::new(BufWriter::new(file));
+    }
+
     /// Flushes, syncs to the disk and adds the section to its draft.
     ///
     /// # Errors
