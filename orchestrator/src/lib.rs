@@ -3,4 +3,5 @@
 pub mod backend;
 pub mod bundle;
 pub mod pin;
+pub mod requests;
 pub mod supervisor;

@@ -74,7 +74,7 @@ impl Backend for Local {
         let mut groups = Vec::new();
         for (rank, mut child) in children {
             if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                groups.push(Group { pid: Pid::from_raw(pid), alive: true });
+                groups.push(Group { rank, pid: Pid::from_raw(pid) });
             }
             let sender = sender.clone();
             tokio::spawn(async move {
@@ -182,8 +182,8 @@ fn log_file(path: &Path) -> Result<File> {
 }
 
 struct Group {
+    rank: u32,
     pid: Pid,
-    alive: bool,
 }
 
 /// The process groups of the ranks.
@@ -194,18 +194,19 @@ struct Groups {
 }
 
 impl Control for Groups {
+    fn ended(&mut self, rank: u32) {
+        self.groups.retain(|group| group.rank != rank);
+    }
+
     fn signal(&mut self, signal: Signal) {
-        for group in &mut self.groups {
-            group.alive &= killpg(group.pid, signal).is_ok();
+        for group in &self.groups {
+            let _ = killpg(group.pid, signal);
         }
     }
 
     fn kill(&mut self) {
-        // A group of which nobody is left may be another's by now.
-        for group in self.groups.iter_mut().filter(|group| group.alive) {
-            group.alive = killpg(group.pid, Signal::SIGKILL).is_ok();
-        }
-        // What left its group still carries the environment.
+        self.signal(Signal::SIGKILL);
+        // What outlived its rank, or left its group, still carries the environment.
         leftovers::end(self.run.path(), self.attempt + 1);
     }
 }

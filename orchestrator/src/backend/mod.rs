@@ -58,6 +58,8 @@ pub struct Running {
 
 /// Reaches the processes of running ranks.
 pub trait Control {
+    /// Notes that a rank's process has ended: its id may soon be another's.
+    fn ended(&mut self, rank: u32);
     /// Sends a signal to those ranks that still run.
     fn signal(&mut self, signal: Signal);
     /// Ends everything that the ranks have started, at once.
