@@ -364,6 +364,9 @@ fn the_history_of_a_run() {
 }
 
 proptest! {
+    // Each case syncs dozens of lines to the disk.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     #[test]
     fn merging_keeps_every_event_and_each_writers_order(
         times in prop::collection::vec((0_usize..4, 0_i64..50, prop::option::of(0_u32..3), 0_usize..20), 0..60)
