@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rocket_common::run_dir::suggest;
 use serde_json::Value;
 
 use super::error::{EvalError, some_of};
@@ -186,10 +187,8 @@ impl Entry {
         };
         let mut problems = Vec::new();
         for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            problems.push(format!(
-                "unknown key '{key}'; the keys are {}",
-                some_of(&KEYS)
-            ));
+            let (near, known) = (near(key, &KEYS), some_of(&KEYS));
+            problems.push(format!("unknown key '{key}'; {near}the keys are {known}"));
         }
         let mut text = |key: &str, needed: bool| match object.get(key) {
             Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
@@ -214,8 +213,12 @@ impl Entry {
         let kind = kind_name.and_then(|name| {
             let kind = SetKind::ALL.into_iter().find(|kind| kind.name() == name);
             if kind.is_none() {
-                let known = some_of(&SetKind::ALL.map(SetKind::name));
-                problems.push(format!("unknown type '{name}'; the types are {known}"));
+                let names = SetKind::ALL.map(SetKind::name);
+                let near = near(&name, &names);
+                let known = some_of(&names);
+                problems.push(format!(
+                    "unknown type '{name}'; {near}the types are {known}"
+                ));
             }
             kind
         });
@@ -283,6 +286,12 @@ impl ClassOrder {
             )),
         }
     }
+}
+
+/// `did you mean 'x'? `, if a name is near enough.
+fn near(word: &str, names: &[&str]) -> String {
+    suggest(word, names.iter().copied())
+        .map_or_else(String::new, |name| format!("did you mean '{name}'? "))
 }
 
 /// A JSON value's type in words.

@@ -60,6 +60,19 @@ pub enum EvalError {
         /// Its type.
         kind: &'static str,
     },
+    /// The folder of a set is not there.
+    #[error(
+        "{}: entry '{set}': there is no folder {}; put the class folders there, or correct 'path' and 'test'",
+        file.display(), folder.display()
+    )]
+    MissingFolder {
+        /// The catalog.
+        file: PathBuf,
+        /// The set.
+        set: String,
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The folders of an imagefolder set are not its classes.
     #[error("{}: the class folders of '{set}' do not match its labels in {}:\n  {}\n{advice}", folder.display(), labels.display(), differences.join("\n  "))]
     Classes {
@@ -148,7 +161,7 @@ impl EvalError {
         match self {
             Self::Json { .. } | Self::Form { .. } | Self::UnknownSet { .. } => ExitKind::Experiment,
             Self::NotInThisVersion { .. } => ExitKind::Experiment,
-            Self::Io { .. } | Self::Image { .. } => ExitKind::Data,
+            Self::Io { .. } | Self::Image { .. } | Self::MissingFolder { .. } => ExitKind::Data,
             Self::Classes { .. } | Self::EmptyClasses { .. } => ExitKind::Data,
             Self::SampleCount { .. } => ExitKind::Data,
             Self::NotFinite { .. } => ExitKind::NotFinite,
@@ -172,5 +185,11 @@ pub(super) fn some_of<S: AsRef<str>>(names: &[S]) -> String {
     match names.len().checked_sub(SHOWN) {
         Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
         _ => shown.join(", "),
+    }
+}
+
+impl From<EvalError> for rocket_common::error::Error {
+    fn from(error: EvalError) -> Self {
+        Self::new(error.kind(), error.to_string())
     }
 }

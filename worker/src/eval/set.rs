@@ -102,6 +102,13 @@ impl EvalSet {
         let prompts = Prompts::new(&names, &templates.of(name)?);
         let root = catalog.root(entry)?;
         let folder = root.join(entry.test.as_deref().unwrap_or("."));
+        if !folder.is_dir() {
+            return Err(EvalError::MissingFolder {
+                file: catalog.file().to_owned(),
+                set: name.to_owned(),
+                folder,
+            });
+        }
         let order = match &entry.classes {
             None => None,
             Some(ClassesKey::Inline(order)) => Some(order.clone()),

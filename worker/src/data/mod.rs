@@ -1,0 +1,3 @@
+//! Training data: sources, order, loader.
+
+pub mod order;
