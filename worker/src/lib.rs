@@ -3,3 +3,4 @@
 pub mod data;
 pub mod image;
 pub mod random;
+pub mod text;
