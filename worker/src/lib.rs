@@ -13,3 +13,4 @@ pub mod parity;
 pub mod random;
 pub mod rank;
 pub mod track;
+pub mod text;
