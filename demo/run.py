@@ -6,6 +6,7 @@ would; nothing of the result is assumed.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,23 @@ class Watcher(threading.Thread):
         self.join()
 
 
+def next_id(submit):
+    """The id that a submit of the experiment at this commit would get, were it submitted once more."""
+    plan = rocket("submit", *submit, "--dry-run", *([] if "--again" in submit else ["--again"]))
+    return re.search(r"^run +(\S+)", plan, re.MULTILINE)[1]
+
+
+def newest_run(submit):
+    """Id and status of the newest run of the experiment at this commit; no status if there is none."""
+    following = next_id(submit)
+    numbered = re.fullmatch(r"(.+-[0-9a-f]{8})-(\d+)", following)
+    if not numbered:
+        return following, None
+    first, number = numbered[1], int(numbered[2]) - 1
+    newest = f"{first}-{number}" if number > 1 else first
+    return newest, status(newest)
+
+
 def train():
     """Submits the experiment, or takes up a run of the very same one; returns the finished run's status."""
     submit = [EXPERIMENT]
@@ -96,12 +114,10 @@ def train():
     if changed:
         say(f"{len(changed)} tracked file(s) are changed ({', '.join(changed[:3])}...): pinning them with --snapshot")
         submit.append("--snapshot")
-    run = json.loads(rocket("submit", *submit, "--dry-run", "--json"))["run"]
-    before = status(run)
+    run, before = newest_run(submit)
     if before and os.environ.get("FRESH") == "1":
         submit.append("--again")
-        run = json.loads(rocket("submit", *submit, "--dry-run", "--json"))["run"]
-        before = None
+        run, before = next_id(submit), None
     if before and before["status"] == "finished":
         say(f"run {run} of this experiment and commit is finished already; FRESH=1 trains again")
         return before, []
