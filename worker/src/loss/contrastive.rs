@@ -46,13 +46,35 @@ impl Normalised {
     /// # Errors
     /// If torch fails.
     pub fn new(embeddings: &Embeddings) -> Result<Self, TchError> {
+        Self::from_parts(
+            &embeddings.z_image,
+            &embeddings.z_text,
+            &embeddings.h_image_local,
+            &embeddings.h_text_local,
+            &embeddings.logit_scale,
+            &embeddings.h_logit_scale,
+        )
+    }
+
+    /// Normalises embeddings `[B, E]` of the weak view and of the A strong ones.
+    ///
+    /// # Errors
+    /// If torch fails.
+    pub fn from_parts(
+        image: &Tensor,
+        text: &Tensor,
+        image_local: &[Tensor],
+        text_local: &[Tensor],
+        logit_scale: &Tensor,
+        h_logit_scale: &Tensor,
+    ) -> Result<Self, TchError> {
         Ok(Self {
-            image: normalise(&embeddings.z_image)?,
-            text: normalise(&embeddings.z_text)?,
-            image_local: normalise_all(&embeddings.h_image_local)?,
-            text_local: normalise_all(&embeddings.h_text_local)?,
-            logit_scale: embeddings.logit_scale.shallow_clone(),
-            h_logit_scale: embeddings.h_logit_scale.shallow_clone(),
+            image: normalise(image)?,
+            text: normalise(text)?,
+            image_local: normalise_all(image_local)?,
+            text_local: normalise_all(text_local)?,
+            logit_scale: logit_scale.shallow_clone(),
+            h_logit_scale: h_logit_scale.shallow_clone(),
         })
     }
 
