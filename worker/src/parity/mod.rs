@@ -41,7 +41,7 @@ impl Source {
         let value = if path.extension().is_some_and(|extension| extension == "jsonl") {
             text.lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(serde_json::from_str)
+                .map(serde_json::from_str::<Value>)
                 .collect::<Result<_, _>>()
         } else {
             serde_json::from_str(&text)
