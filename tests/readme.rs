@@ -24,11 +24,22 @@ fn every_command_works() {
     let commands: Vec<String> = blocks(&text, "console")
         .iter()
         .flat_map(|block| block.lines())
-        .map(|line| line.strip_prefix("$ ").expect("a line of a console block is a command").to_owned())
+        .map(|line| {
+            line.strip_prefix("$ ")
+                .expect("a line of a console block is a command")
+                .to_owned()
+        })
         .collect();
-    for needed in ["submit", "status", "logs", "preempt", "cancel", "resume", "show", "plot"] {
+    for needed in [
+        "submit", "status", "logs", "preempt", "cancel", "resume", "show", "plot",
+    ] {
         let needed = format!("rocket {needed} ");
-        assert!(commands.iter().any(|command| format!("{command} ").contains(&needed)), "no '{needed}'");
+        assert!(
+            commands
+                .iter()
+                .any(|command| format!("{command} ").contains(&needed)),
+            "no '{needed}'"
+        );
     }
 
     let project = Project::new(400);
@@ -45,13 +56,22 @@ fn every_command_works() {
             output.out(),
             output.err()
         );
-        assert!(!output.out().is_empty() || command.starts_with("rocket logs"), "'{command}' says nothing");
+        assert!(
+            !output.out().is_empty() || command.starts_with("rocket logs"),
+            "'{command}' says nothing"
+        );
         if command == "rocket submit exp.yaml" {
-            project.wait_for("first", "first step", |status| status["step"].as_u64() > Some(0));
+            project.wait_for("first", "first step", |status| {
+                status["step"].as_u64() > Some(0)
+            });
         }
     }
     let resumed = project.path().join("curves.png");
-    assert!(fs::read(resumed).expect("curves.png is drawn").starts_with(b"\x89PNG"));
+    assert!(
+        fs::read(resumed)
+            .expect("curves.png is drawn")
+            .starts_with(b"\x89PNG")
+    );
 }
 
 #[test]
@@ -62,7 +82,10 @@ fn the_experiment_is_valid() {
     // Its data is not here; everything else is as it is written.
     let sets = ["data.root=data/train", "data.metadata=data/train.npy"];
     let sets = sets.iter().flat_map(|set| ["--set", set]);
-    let args: Vec<&str> = ["submit", "readme.yaml", "--dry-run"].into_iter().chain(sets).collect();
+    let args: Vec<&str> = ["submit", "readme.yaml", "--dry-run"]
+        .into_iter()
+        .chain(sets)
+        .collect();
     let plan = project.rocket(&args).ok();
     assert!(plan.contains("cl2l-r50-cc3m-"), "{plan}");
 }
@@ -71,16 +94,27 @@ fn the_experiment_is_valid() {
 fn targets_and_links_exist() {
     let text = readme();
     let makefile = fs::read_to_string(support::root().join("Makefile")).expect("Makefile is there");
-    let targets: Vec<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("    make ")).collect();
+    let targets: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("    make "))
+        .collect();
     assert!(targets.len() >= 2, "README.md names the two commands");
     for target in targets {
-        assert!(makefile.contains(&format!("\n{target}: ")), "there is no target '{target}'");
+        assert!(
+            makefile.contains(&format!("\n{target}: ")),
+            "there is no target '{target}'"
+        );
     }
-    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let links = text
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
     let files: Vec<&str> = links.filter(|link| !link.contains("://")).collect();
     assert!(files.len() >= 5, "README.md links to the documents");
     for file in files {
-        assert!(Path::new(&support::root()).join(file).exists(), "README.md links to {file}, which is not there");
+        assert!(
+            Path::new(&support::root()).join(file).exists(),
+            "README.md links to {file}, which is not there"
+        );
     }
 }

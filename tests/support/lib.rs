@@ -21,7 +21,8 @@ pub fn root() -> PathBuf {
 /// They have not been built.
 #[must_use]
 pub fn binaries() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let folder = target.join("release");
     for name in ["rocket", "rocket-worker"] {
         assert!(

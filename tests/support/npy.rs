@@ -5,18 +5,27 @@ pub(crate) type Sample<'a> = (&'a str, Vec<String>);
 
 /// The npy file of a one-dimensional array of dicts `{"image_id": str, "captions": [str, ...]}`.
 pub(crate) fn object_array(samples: &[Sample<'_>]) -> Vec<u8> {
-    let mut header = format!("{{'descr': '|O', 'fortran_order': False, 'shape': ({},), }}", samples.len());
+    let mut header = format!(
+        "{{'descr': '|O', 'fortran_order': False, 'shape': ({},), }}",
+        samples.len()
+    );
     // Magic, version and length take 10 bytes; the whole is a multiple of 64 and ends with a newline.
     while (10 + header.len() + 1) % 64 != 0 {
         header.push(' ');
     }
     header.push('\n');
     let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend(u16::try_from(header.len()).unwrap_or(u16::MAX).to_le_bytes());
+    file.extend(
+        u16::try_from(header.len())
+            .unwrap_or(u16::MAX)
+            .to_le_bytes(),
+    );
     file.extend(header.bytes());
 
     // array = _reconstruct(ndarray, (0,), b"b"); array.__setstate__((1, (n,), dtype("O"), False, [...]))
-    file.extend(b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R");
+    file.extend(
+        b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R",
+    );
     file.extend(b"(K\x01");
     int(&mut file, samples.len());
     file.extend(b"\x85cnumpy\ndtype\n");

@@ -13,8 +13,12 @@ use crate::npy;
 
 /// Side of the images in pixels.
 const SIDE: u32 = 16;
-const COLOURS: [(&str, [u8; 3]); 4] =
-    [("red", [220, 40, 30]), ("green", [40, 180, 60]), ("blue", [40, 60, 220]), ("grey", [120, 120, 120])];
+const COLOURS: [(&str, [u8; 3]); 4] = [
+    ("red", [220, 40, 30]),
+    ("green", [40, 180, 60]),
+    ("blue", [40, 60, 220]),
+    ("grey", [120, 120, 120]),
+];
 const SHAPES: [&str; 4] = ["disc", "square", "bar", "cross"];
 
 /// What a program printed.
@@ -40,7 +44,13 @@ impl Text for Output {
     }
 
     fn ok(&self) -> String {
-        assert!(self.status.success(), "{}\nstdout:\n{}\nstderr:\n{}", self.status, self.out(), self.err());
+        assert!(
+            self.status.success(),
+            "{}\nstdout:\n{}\nstderr:\n{}",
+            self.status,
+            self.out(),
+            self.err()
+        );
         self.out()
     }
 }
@@ -159,7 +169,10 @@ impl Project {
             if wanted(&status) {
                 return status;
             }
-            assert!(start.elapsed() < Duration::from_secs(60), "no {what} within a minute: {status:#}");
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "no {what} within a minute: {status:#}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -172,29 +185,53 @@ impl Project {
                 let name = format!("{colour} {shape}");
                 for variant in 0..4 {
                     let file = format!("{colour}-{shape}-{variant}.png");
-                    save(&self.path.join("data/train").join(&file), shape, rgb, variant);
+                    save(
+                        &self.path.join("data/train").join(&file),
+                        shape,
+                        rgb,
+                        variant,
+                    );
                     let captions = vec![format!("a {name}"), format!("{name} on white")];
                     samples.push((file, captions));
                 }
-                save(&self.path.join("data/shapes/test").join(&name).join("0.png"), shape, rgb, 9);
+                save(
+                    &self.path.join("data/shapes/test").join(&name).join("0.png"),
+                    shape,
+                    rgb,
+                    9,
+                );
                 labels.push(name);
             }
         }
-        let samples: Vec<npy::Sample<'_>> =
-            samples.iter().map(|(file, captions)| (file.as_str(), captions.clone())).collect();
-        fs::write(self.path.join("data/train.npy"), npy::object_array(&samples)).expect("npy written");
+        let samples: Vec<npy::Sample<'_>> = samples
+            .iter()
+            .map(|(file, captions)| (file.as_str(), captions.clone()))
+            .collect();
+        fs::write(
+            self.path.join("data/train.npy"),
+            npy::object_array(&samples),
+        )
+        .expect("npy written");
         let folder = self.path.join("data/shapes");
         let catalog = json!({"shapes": {"path": folder, "type": "imagefolder", "test": "test"}});
         self.write("dataset_catalog.json", &format!("{catalog:#}\n"));
         self.write("labels.json", &format!("{:#}\n", json!({"shapes": labels})));
-        self.write("templates.json", &format!("{:#}\n", json!({"shapes": ["{}", "a {}"]})));
+        self.write(
+            "templates.json",
+            &format!("{:#}\n", json!({"shapes": ["{}", "a {}"]})),
+        );
     }
 }
 
 impl Drop for Project {
     fn drop(&mut self) {
-        let Ok(runs) = fs::read_dir(self.path.join("runs")) else { return };
-        for run in runs.flatten().filter(|run| run.path().join("run.json").exists()) {
+        let Ok(runs) = fs::read_dir(self.path.join("runs")) else {
+            return;
+        };
+        for run in runs
+            .flatten()
+            .filter(|run| run.path().join("run.json").exists())
+        {
             let run = run.path();
             // Fails for a run that is over, which is fine.
             let _ = self.rocket(&["cancel", "--now", &run.to_string_lossy()]);
@@ -206,7 +243,10 @@ impl Drop for Project {
 /// An image of a shape; the variant moves it and shifts its brightness.
 fn save(path: &Path, shape: &str, rgb: [u8; 3], variant: u32) {
     let mut image = RgbImage::from_pixel(SIDE, SIDE, Rgb([255, 255, 255]));
-    let (cx, cy) = (6 + i64::from(variant % 2) * 3, 6 + i64::from(variant / 2 % 2) * 3);
+    let (cx, cy) = (
+        6 + i64::from(variant % 2) * 3,
+        6 + i64::from(variant / 2 % 2) * 3,
+    );
     for (x, y, pixel) in image.enumerate_pixels_mut() {
         let (dx, dy) = (i64::from(x) - cx, i64::from(y) - cy);
         let inside = match shape {
