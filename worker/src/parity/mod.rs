@@ -147,3 +147,4 @@ pub fn check(path: &Path) -> Result<Vec<Group>, String> {
         })?;
     (checker.check)(&source).map_err(|error| format!("{}: {error}", path.display()))
 }
+pub mod zeroshot;
