@@ -47,8 +47,6 @@ impl Source {
         {
             text.lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(serde_json::from_str::<Value>)
-                .collect::<Result<_, _>>()
                 .map(serde_json::from_str)
                 .collect::<Result<Vec<Value>, _>>()
                 .map(Value::Array)
