@@ -91,7 +91,12 @@ impl Identity {
     ///
     /// # Errors
     /// Kind [`ExitKind::Pin`], with how to build from the commit.
-    pub fn check(&self, binary: &str, repo: &Repository, pinned: &Pinned) -> Result<Option<String>> {
+    pub fn check(
+        &self,
+        binary: &str,
+        repo: &Repository,
+        pinned: &Pinned,
+    ) -> Result<Option<String>> {
         if !self.is_known() {
             return Ok(Some(format!(
                 "{binary} does not say which sources it was built from; only its bytes are pinned"
@@ -139,6 +144,9 @@ mod tests {
     #[test]
     fn this_build_knows_its_sources() {
         let own = Identity::own();
-        assert!(!own.is_known() || own.sources.contains_key("orchestrator/src"), "{own:?}");
+        assert!(
+            !own.is_known() || own.sources.contains_key("orchestrator/src"),
+            "{own:?}"
+        );
     }
 }

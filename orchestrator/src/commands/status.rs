@@ -50,9 +50,10 @@ impl Report for Status {
         if self.0.is_empty() {
             return writeln!(out, "no runs yet; start one with: rocket submit exp.yaml");
         }
-        let mut table =
-            Table::new(&["RUN", "STATE", "ATTEMPT", "STEP", "EPOCH", "RATE", "LEFT", "SCORE"])
-                .right(&[2, 3, 4, 5, 6]);
+        let mut table = Table::new(&[
+            "RUN", "STATE", "ATTEMPT", "STEP", "EPOCH", "RATE", "LEFT", "SCORE",
+        ])
+        .right(&[2, 3, 4, 5, 6]);
         for view in &self.0 {
             table.row(row(view));
         }
@@ -88,7 +89,10 @@ fn row(view: &RunView) -> Vec<String> {
         or_dash(step),
         or_dash(view.epoch.map(|epoch| format!("{epoch:.2}"))),
         or_dash(view.samples_per_second.filter(|rate| *rate > 0.0).map(rate)),
-        or_dash(view.eta_seconds.map(|seconds| duration(Duration::from_secs(seconds)))),
+        or_dash(
+            view.eta_seconds
+                .map(|seconds| duration(Duration::from_secs(seconds))),
+        ),
         or_dash(score),
     ]
 }
