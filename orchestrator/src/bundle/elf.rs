@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64};
 use object::read::elf::{Dyn, ElfFile, FileHeader, ProgramHeader};
-use object::{Endianness, ReadRef};
+use object::{Endianness, Object, ObjectSection, ReadRef};
 use rocket_common::error::{Error, Result};
 
 /// What an ELF file says about what it loads.
@@ -59,6 +59,22 @@ pub fn libraries(binary: &Path) -> Result<BTreeMap<String, PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// The constants of a binary, where its texts lie. `None` if it is not an ELF file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn constants(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = fs::File::open(path).map_err(|error| Error::io("read", path, error))?;
+    let cache = object::ReadCache::new(file);
+    let Ok(file) = ElfFile::<FileHeader64<Endianness>, _>::parse(&cache) else {
+        return Ok(None);
+    };
+    let section = file.section_by_name(".rodata");
+    Ok(section
+        .and_then(|section| section.data().ok())
+        .map(<[u8]>::to_vec))
 }
 
 fn expand(paths: &[String], origin: &Path) -> Vec<PathBuf> {

@@ -8,6 +8,7 @@ use git2::Repository;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 
+use super::elf;
 use crate::pin::{self, Pinned};
 
 const BEGIN: &[u8] = b"ROCKET_BUILD_ID{";
@@ -35,7 +36,11 @@ impl Identity {
     /// # Errors
     /// The file cannot be read.
     pub fn of_binary(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|error| Error::io("read", path, error))?;
+        // Debug information makes the whole file many times larger than its constants.
+        let bytes = match elf::constants(path)? {
+            Some(bytes) => bytes,
+            None => fs::read(path).map_err(|error| Error::io("read", path, error))?,
+        };
         Ok(Self::parse(&bytes).unwrap_or_default())
     }
 

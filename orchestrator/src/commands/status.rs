@@ -16,14 +16,15 @@ use crate::view::{RunView, duration, rate};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Runs, by id, beginning of an id, or experiment name; all if none is named
-    runs: Vec<String>,
+    #[arg(value_name = "RUN")]
+    queries: Vec<String>,
     #[command(flatten)]
     format: Format,
 }
 
 pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let mut views = Vec::new();
-    if args.runs.is_empty() {
+    if args.queries.is_empty() {
         for run in run_dir::list(&runs.root()?)? {
             // One damaged run must not hide the others.
             match RunView::read(&run) {
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         }
         views.sort_by_key(|view| view.submitted);
     } else {
-        for query in &args.runs {
+        for query in &args.queries {
             views.push(RunView::read(&runs.find(query)?)?);
         }
     }

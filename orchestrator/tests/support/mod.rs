@@ -15,24 +15,24 @@ use tempfile::TempDir;
 /// Longer than anything should take, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub struct Env {
+pub(crate) struct Env {
     dir: TempDir,
 }
 
 /// What a command printed, with the changeable parts named.
-pub struct Said {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Said {
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
         self
     }
 
-    pub fn fails(self) -> Self {
+    pub(crate) fn fails(self) -> Self {
         assert_eq!(self.code, Some(1), "{}{}", self.stdout, self.stderr);
         self
     }
@@ -52,7 +52,7 @@ impl std::fmt::Display for Said {
 
 impl Env {
     /// A repository with one commit that holds `README`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let this = Self { dir };
         fs::create_dir_all(this.repo()).unwrap();
@@ -64,7 +64,7 @@ impl Env {
     }
 
     /// With `job.sh`, which is run by bash, and `exp.yaml`, which runs it on so many ranks.
-    pub fn with_job(script: &str, ranks: u32) -> Self {
+    pub(crate) fn with_job(script: &str, ranks: u32) -> Self {
         let this = Self::new();
         this.write("job.sh", &format!("#!/bin/bash\n{script}\n"));
         fs::set_permissions(
@@ -77,36 +77,36 @@ impl Env {
         this
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join(name)
     }
 
-    pub fn repo(&self) -> PathBuf {
+    pub(crate) fn repo(&self) -> PathBuf {
         self.path("repo")
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.repo().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    pub fn commit(&self) {
+    pub(crate) fn commit(&self) {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", "a commit"]);
     }
 
     /// Commits everything but `exp.yaml`, which stays the user's own.
-    pub fn commit_but_not_experiment(&self) {
+    pub(crate) fn commit_but_not_experiment(&self) {
         self.git(&["add", "--all", "--", ".", ":!exp.yaml"]);
         self.git(&["commit", "--quiet", "--message", "another commit"]);
     }
 
-    pub fn git(&self, args: &[&str]) -> String {
+    pub(crate) fn git(&self, args: &[&str]) -> String {
         self.git_in(&self.repo(), args)
     }
 
-    pub fn git_in(&self, folder: &Path, args: &[&str]) -> String {
+    pub(crate) fn git_in(&self, folder: &Path, args: &[&str]) -> String {
         let output = self
             .command(Path::new("git"), folder)
             .args(args)
@@ -119,7 +119,7 @@ impl Env {
     }
 
     /// A command that sees nothing of the person who runs the tests.
-    pub fn command(&self, program: &Path, folder: &Path) -> Command {
+    pub(crate) fn command(&self, program: &Path, folder: &Path) -> Command {
         let mut command = Command::new(program);
         command
             .current_dir(folder)
@@ -137,15 +137,15 @@ impl Env {
         command
     }
 
-    pub fn rocket_command(&self) -> Command {
+    pub(crate) fn rocket_command(&self) -> Command {
         self.command(Path::new(env!("CARGO_BIN_EXE_rocket")), &self.repo())
     }
 
-    pub fn rocket(&self, args: &[&str]) -> Said {
+    pub(crate) fn rocket(&self, args: &[&str]) -> Said {
         self.said(self.rocket_command().args(args).output().unwrap())
     }
 
-    pub fn said(&self, output: Output) -> Said {
+    pub(crate) fn said(&self, output: Output) -> Said {
         Said {
             code: output.status.code(),
             stdout: self.filter(&String::from_utf8_lossy(&output.stdout)),
@@ -160,7 +160,7 @@ impl Env {
     }
 
     /// Submits `exp.yaml` and gives the run's id.
-    pub fn submit(&self, args: &[&str]) -> String {
+    pub(crate) fn submit(&self, args: &[&str]) -> String {
         let mut all = vec!["submit", "exp.yaml"];
         all.extend(args);
         let said = self.rocket(&all).ok();
@@ -170,16 +170,16 @@ impl Env {
             .to_owned()
     }
 
-    pub fn run_dir(&self, run: &str) -> PathBuf {
+    pub(crate) fn run_dir(&self, run: &str) -> PathBuf {
         self.repo().join("runs").join(run)
     }
 
-    pub fn status(&self, run: &str) -> Value {
+    pub(crate) fn status(&self, run: &str) -> Value {
         let said = self.rocket(&["status", run, "--json"]).ok();
         serde_json::from_str::<Value>(&said.stdout).unwrap()[0].clone()
     }
 
-    pub fn wait(&self, what: &str, condition: impl Fn() -> bool) {
+    pub(crate) fn wait(&self, what: &str, condition: impl Fn() -> bool) {
         let start = Instant::now();
         while !condition() {
             if start.elapsed() > PATIENCE {
@@ -190,7 +190,7 @@ impl Env {
         }
     }
 
-    pub fn wait_for_status(&self, run: &str, status: &str) -> Value {
+    pub(crate) fn wait_for_status(&self, run: &str, status: &str) -> Value {
         self.wait(&format!("run {run} to be {status}"), || {
             self.status(run)["status"] == status
         });
@@ -198,18 +198,18 @@ impl Env {
     }
 
     /// Waits until a file in the run directory is there.
-    pub fn wait_for_file(&self, run: &str, name: &str) {
+    pub(crate) fn wait_for_file(&self, run: &str, name: &str) {
         let path = self.run_dir(run).join(name);
         self.wait(&format!("{}", path.display()), || path.exists());
     }
 
-    pub fn read_run(&self, run: &str, name: &str) -> String {
+    pub(crate) fn read_run(&self, run: &str, name: &str) -> String {
         let path = self.run_dir(run).join(name);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
 
     /// The history of a run as `rocket show` prints it, without times and hosts.
-    pub fn history(&self, run: &str) -> String {
+    pub(crate) fn history(&self, run: &str) -> String {
         let show = self.rocket(&["show", run]).ok().stdout;
         let (_, history) = show.split_once("\nhistory\n").unwrap();
         history
@@ -226,12 +226,12 @@ impl Env {
             .collect()
     }
 
-    pub fn supervisor(&self, run: &str) -> Option<Pid> {
+    pub(crate) fn supervisor(&self, run: &str) -> Option<Pid> {
         let pid = self.status(run)["supervisor"]["pid"].as_i64()?;
         Some(Pid::from_raw(i32::try_from(pid).unwrap()))
     }
 
-    pub fn kill_supervisor(&self, run: &str) {
+    pub(crate) fn kill_supervisor(&self, run: &str) {
         let pid = self.supervisor(run).expect("a living supervisor");
         kill(pid, Signal::SIGKILL).unwrap();
         self.wait("the supervisor to be gone", || !alive(pid));
@@ -283,14 +283,14 @@ impl Drop for Env {
 }
 
 /// An experiment that runs `job.sh`.
-pub fn experiment(ranks: u32) -> String {
+pub(crate) fn experiment(ranks: u32) -> String {
     format!(
         "name: job\ncommand: [./job.sh]\ncluster: {{nodes: 1, tasks_per_node: {ranks}, stop_grace_seconds: 20}}\n"
     )
 }
 
 /// Whether a process runs; a zombie does not.
-pub fn alive(pid: Pid) -> bool {
+pub(crate) fn alive(pid: Pid) -> bool {
     rocket_common::host::start_ticks(pid.as_raw() as u32).is_some()
 }
 
