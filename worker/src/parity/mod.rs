@@ -38,15 +38,22 @@ impl Source {
     pub fn read(path: &Path) -> Result<Self, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-        let value = if path.extension().is_some_and(|extension| extension == "jsonl") {
+        let value = if path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl")
+        {
             text.lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(serde_json::from_str)
-                .collect::<Result<_, _>>()
+                .map(serde_json::from_str::<Value>)
+                .collect::<Result<Vec<_>, _>>()
+                .map(Value::Array)
         } else {
             serde_json::from_str(&text)
         };
-        Ok(Self { path: path.to_owned(), value: value.map_err(|error| wrong(&error))? })
+        Ok(Self {
+            path: path.to_owned(),
+            value: value.map_err(|error| wrong(&error))?,
+        })
     }
 }
 
@@ -68,13 +75,24 @@ pub struct Checker {
 }
 
 fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String> {
-    Ok(vec![Group { name: name.to_owned(), report: report? }])
+    Ok(vec![Group {
+        name: name.to_owned(),
+        report: report?,
+    }])
 }
 
 /// Every kind of file that this version knows.
 pub const CHECKERS: [Checker; 5] = [
-    Checker { kind: "model", recognises: models::recognises, check: models::check },
-    Checker { kind: "losses", recognises: losses::recognises, check: losses::check },
+    Checker {
+        kind: "model",
+        recognises: models::recognises,
+        check: models::check,
+    },
+    Checker {
+        kind: "losses",
+        recognises: losses::recognises,
+        check: losses::check,
+    },
     Checker {
         kind: "state dicts",
         recognises: state_dicts::recognises,
