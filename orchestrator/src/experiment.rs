@@ -4,27 +4,22 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::Experiment;
+use rocket_common::experiment::{self, Experiment};
 
 /// Reads and resolves an experiment file with `--set` overrides.
 ///
 /// # Errors
-/// Every fault of the file at once.
-pub(crate) fn load(path: &Path, _sets: &[String]) -> Result<Experiment> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io("read", path, error))?;
-    serde_yaml::from_str(&text)
-        .map_err(|error| Error::new(ExitKind::Experiment, format!("{}: {error}", path.display())))
-}
-
-/// As YAML.
-pub(crate) fn to_yaml(experiment: &Experiment) -> Result<String> {
-    serde_yaml::to_string(experiment)
-        .map_err(|error| Error::new(ExitKind::Internal, format!("cannot write YAML: {error}")))
-}
-
-/// Recipe.
-pub(crate) fn recipe_hash(_experiment: &Experiment) -> String {
-    String::new()
+/// Every fault of the file at once, each as an `error:` line of its own.
+pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Experiment> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let invalid = error.kind() == std::io::ErrorKind::InvalidData;
+        let error = Error::io("read the experiment", path, error);
+        if invalid { error.hint("an experiment is a YAML file in UTF-8") } else { error }
+    })?;
+    experiment::parse(&path.display().to_string(), &text, sets).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Error::new(ExitKind::Experiment, lines.join("\nerror: "))
+    })
 }
 
 /// The same experiment with the paths of its data absolute: relative ones are meant from the top of

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod bundle;
+mod build;
 mod cli;
 mod commands;
 mod experiment;

@@ -180,12 +180,7 @@ impl Supervisor<'_> {
 
     /// The resolved experiment as it was stored.
     fn experiment(&self) -> Result<Experiment> {
-        let path = self.run.experiment_path();
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| Error::io("read", &path, error))?;
-        serde_yaml::from_str(&text).map_err(|error| {
-            Error::new(ExitKind::Pin, format!("'{}' is not an experiment: {error}", path.display()))
-        })
+        Experiment::read(&self.run.experiment_path()).map_err(|error| error.with_kind(ExitKind::Pin))
     }
 
     /// Waits before a relaunch, less long if the user cancels. There is nothing to stop meanwhile.

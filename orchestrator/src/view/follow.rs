@@ -131,3 +131,17 @@ impl Screen {
         Ok(())
     }
 }
+
+/// Waits until the supervisor that was just started has claimed an attempt after `last`, or has had
+/// time enough to.
+pub(crate) fn wait_for_attempt(run: &RunDir, last: Option<u32>) -> Result<()> {
+    let start = Instant::now();
+    while run.highest_attempt()? <= last && start.elapsed() < Duration::from_secs(20) {
+        let view = RunView::read(run)?;
+        if view.status.is_settled() && view.status != Status::Lost {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -6,7 +6,7 @@ mod plot;
 mod run;
 mod words;
 
-pub(crate) use follow::follow;
+pub(crate) use follow::{follow, wait_for_attempt};
 pub(crate) use metrics::{Point, Series, read as read_metrics};
 pub(crate) use plot::plot;
 pub(crate) use run::RunView;

@@ -9,7 +9,7 @@ use rocket_common::protocol::StopReason;
 
 /// `2026-01-31 12:59:59` in the reader's time zone.
 pub(crate) fn time(time: Timestamp) -> String {
-    time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// `45s`, `3m07s`, `2h05m`, `3d04h`.

@@ -74,14 +74,23 @@ impl Order {
         }
     }
 
-    /// The position after the step at `position`.
+    /// The position `steps` steps after `position`.
     #[must_use]
-    pub fn next(&self, position: GlobalPosition) -> GlobalPosition {
+    pub fn after(&self, position: GlobalPosition, steps: u64) -> GlobalPosition {
         let here = self.settle(position);
-        self.settle(GlobalPosition {
-            epoch: here.epoch,
-            offset: here.offset + self.step_samples(),
-        })
+        let size = self.step_samples().max(1);
+        let left = self.samples.saturating_sub(here.offset) / size;
+        if steps < left {
+            return GlobalPosition {
+                epoch: here.epoch,
+                offset: here.offset + steps * size,
+            };
+        }
+        let rest = self.at_step(steps - left);
+        GlobalPosition {
+            epoch: here.epoch + 1 + rest.epoch,
+            offset: rest.offset,
+        }
     }
 
     /// Slots (0..W*B*U) of a step that `rank` takes in `micro_batch`, in order. The ranks' slots of

@@ -61,11 +61,11 @@ impl Classifier {
     /// The model fails, or an embedding is not finite.
     pub fn new(
         encoder: &dyn Encoder,
-        tokenize: &Tokenize,
         prompts: &Prompts,
-        set: &str,
+        tokenize: &Tokenize,
         text_batch: usize,
         shard: &Shard,
+        set: &str,
     ) -> Result<Self, EvalError> {
         let units = units(prompts, text_batch);
         let classes = prompts.by_class.len() as i64;

@@ -18,6 +18,8 @@ mod tests;
 mod text;
 mod transformer;
 mod vision;
+#[cfg(test)]
+mod tests;
 mod vit;
 
 pub use batch::Batch;

@@ -1,7 +1,7 @@
 //! The optimiser and its learning rate.
 
-// mod adamw;
+mod adamw;
 pub mod schedule;
 
-// pub use adamw::NamedAdamW;
+pub use adamw::NamedAdamW;
 pub use schedule::Schedule;

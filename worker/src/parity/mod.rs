@@ -2,6 +2,7 @@
 
 mod fill;
 mod golden;
+pub mod images;
 pub mod losses;
 pub mod lr_schedules;
 pub mod metrics;
@@ -10,6 +11,8 @@ mod recipe;
 pub mod report;
 mod run;
 pub mod state_dicts;
+pub mod stopwords;
+pub mod tokenizer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,6 +86,7 @@ fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String>
 
 /// Every kind of file that this version knows.
 pub const CHECKERS: [Checker; 5] = [
+pub const CHECKERS: [Checker; 8] = [
     Checker {
         kind: "model",
         recognises: models::recognises,
@@ -108,6 +112,21 @@ pub const CHECKERS: [Checker; 5] = [
         recognises: metrics::recognises,
         check: |source| one("metrics", metrics::check(&source.value)),
     },
+    Checker {
+        kind: "images",
+        recognises: images::recognises,
+        check: |source| one("images", images::check(source)),
+    },
+    Checker {
+        kind: "tokens",
+        recognises: tokenizer::recognises,
+        check: |source| one("tokens", tokenizer::check(&source.value)),
+    },
+    Checker {
+        kind: "stop words",
+        recognises: stopwords::recognises,
+        check: |source| one("stop words", stopwords::check(&source.value)),
+    },
 ];
 
 /// Checks one golden file by the checker of its kind.
@@ -129,3 +148,4 @@ pub fn check(path: &Path) -> Result<Vec<Group>, String> {
         })?;
     (checker.check)(&source).map_err(|error| format!("{}: {error}", path.display()))
 }
+pub mod zeroshot;

@@ -9,7 +9,7 @@ use rocket_common::checkpoint::latest_good;
 use rocket_common::error::Error;
 use rocket_common::events::{Event, EventKind, EventWriter};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{self, Experiment};
+use rocket_common::experiment::Experiment;
 use rocket_common::protocol::Phase;
 use rocket_common::run_dir::{Attempt, RunDir};
 use tch::{Device, Tensor};
@@ -60,7 +60,7 @@ impl<'a> Session<'a> {
     pub(super) fn start(context: &'a RankContext, run: &RunDir) -> Result<Self> {
         let attempt = run.attempt(context.attempt);
         let mut pulse = Pulse::new(attempt.clone(), context.rank);
-        let experiment = experiment::read_resolved(&run.experiment_path())?;
+        let experiment = Experiment::read(&run.experiment_path())?;
         let threads = i32::try_from(experiment.train.threads).unwrap_or(1).max(1);
         tch::set_num_threads(threads);
         let device = Device::Cpu;
@@ -105,11 +105,8 @@ impl<'a> Session<'a> {
         if context.is_lead() {
             introduce(&experiment, &model, &plan, &order, &schedule, ddp.buckets().len());
         }
-        let loader = Loader::start(
-            source,
-            LoaderOptions::of(&experiment, model.vision_size().image_size(), order, u64::from(context.rank)),
-            order.at_step(state.step),
-        )?;
+        let options = LoaderOptions::of(&experiment, source, order, u64::from(context.rank))?;
+        let loader = Loader::new(options, order.at_step(state.step))?;
         pulse.phase(Phase::Training);
         Ok(Self {
             context,
