@@ -13,6 +13,8 @@ mod layers;
 mod pass;
 mod registry;
 mod resnet;
+#[cfg(test)]
+mod tests;
 mod text;
 mod transformer;
 mod vision;

@@ -28,7 +28,14 @@ fn spec(base: Base, child: Child, vision: Vision, separate_proj: bool) -> Spec {
 
 fn vit() -> Vision {
     let arch = VitArch::Vit;
-    Vision::Vit(VitDims { arch, width: 48, depth: 3, heads: 3, patch: 8, image_size: SIDE })
+    Vision::Vit(VitDims {
+        arch,
+        width: 48,
+        depth: 3,
+        heads: 3,
+        patch: 8,
+        image_size: SIDE,
+    })
 }
 
 fn options(num_augs: usize) -> Options {
@@ -65,13 +72,20 @@ fn batch(num_augs: usize, kind: Kind) -> Batch {
         }
     }
     let images_local = (0..num_augs).map(|_| image()).collect();
-    Batch { image_global: image(), images_local, tokens }
+    Batch {
+        image_global: image(),
+        images_local,
+        tokens,
+    }
 }
 
 fn loss(model: &Model, batch: &Batch) -> LossOutput {
     let embeddings = model.encode(batch, true).expect("encodes");
     let local = Normalised::new(&embeddings).expect("normalises");
-    let options = LossOptions { label_smoothing: 0.1, join: LossAvgOrSum::Avg };
+    let options = LossOptions {
+        label_smoothing: 0.1,
+        join: LossAvgOrSum::Avg,
+    };
     contrastive(&local, &Gathered::alone(&local), 0, options).expect("a loss")
 }
 
@@ -82,7 +96,12 @@ fn gradients(model: &Model, batch: &Batch) -> (f64, Vec<(String, Tensor)>) {
     let grads = model
         .registry()
         .trainable()
-        .map(|entry| (entry.name.clone(), entry.tensor.grad().to_kind(Kind::Double)))
+        .map(|entry| {
+            (
+                entry.name.clone(),
+                entry.tensor.grad().to_kind(Kind::Double),
+            )
+        })
         .collect();
     (output.total.double_value(&[]), grads)
 }
@@ -97,12 +116,23 @@ fn cl2l_without_augmented_views_is_clip_to_the_bit() {
         let ((want, wanted), (got, given)) = (gradients(&clip, &batch), gradients(&cl2l, &batch));
         assert_eq!(want.to_bits(), got.to_bits());
         for (name, grad) in wanted {
-            let ours = &given.iter().find(|(other, _)| *other == name).expect("the name").1;
+            let ours = &given
+                .iter()
+                .find(|(other, _)| *other == name)
+                .expect("the name")
+                .1;
             assert_eq!(grad, *ours, "{name}");
         }
         clip.registry().zero_grad().unwrap();
-        let unused = cl2l.registry().parameters().filter(|e| e.name.starts_with("l2l_"));
-        assert!(unused.into_iter().all(|entry| !entry.tensor.requires_grad()));
+        let unused = cl2l
+            .registry()
+            .parameters()
+            .filter(|e| e.name.starts_with("l2l_"));
+        assert!(
+            unused
+                .into_iter()
+                .all(|entry| !entry.tensor.requires_grad())
+        );
     }
 }
 
@@ -114,7 +144,10 @@ fn every_base_and_child_of_this_version_trains() {
                 let model = Model::new(&spec(base, child, vit(), separate), &options(2)).unwrap();
                 let (loss, grads) = gradients(&model, &batch(model.num_augs(), Kind::Float));
                 assert!(loss.is_finite());
-                assert!(grads.iter().all(|(_, grad)| grad.defined()), "{base:?} {child:?}");
+                assert!(
+                    grads.iter().all(|(_, grad)| grad.defined()),
+                    "{base:?} {child:?}"
+                );
             }
         }
     }
@@ -124,14 +157,25 @@ fn every_base_and_child_of_this_version_trains() {
 fn truncated_text_gives_what_full_length_does() {
     let spec = spec(Base::Cl2l, Child::Cl2l, vit(), false);
     let [full, short] = [false, true].map(|truncate| {
-        Model::new(&spec, &Options { truncate, kind: Kind::Double, ..options(2) }).unwrap()
+        Model::new(
+            &spec,
+            &Options {
+                truncate,
+                kind: Kind::Double,
+                ..options(2)
+            },
+        )
+        .unwrap()
     });
     let batch = batch(2, Kind::Double);
     let ((want, wanted), (got, given)) = (gradients(&full, &batch), gradients(&short, &batch));
     assert!((want - got).abs() <= 1e-9 * want.abs(), "{want} {got}");
     for ((name, want), (_, got)) in wanted.iter().zip(&given) {
         let far = (want - got).norm().double_value(&[]);
-        assert!(far <= 1e-9 * want.norm().double_value(&[]).max(1e-6), "{name}: {far}");
+        assert!(
+            far <= 1e-9 * want.norm().double_value(&[]).max(1e-6),
+            "{name}: {far}"
+        );
     }
 }
 
@@ -153,7 +197,14 @@ fn checkpointing_changes_no_bit_and_counts_a_batch_once() {
     for vision in [Vision::Named("R50".to_owned()), vit()] {
         let spec = spec(Base::Cl2l, Child::Cl2l, vision, true);
         let [plain, recomputed] = [false, true].map(|checkpoint_grad| {
-            Model::new(&spec, &Options { checkpoint_grad, ..options(2) }).unwrap()
+            Model::new(
+                &spec,
+                &Options {
+                    checkpoint_grad,
+                    ..options(2)
+                },
+            )
+            .unwrap()
         });
         let batch = batch(2, Kind::Float);
         let ((want, wanted), (got, given)) =
@@ -162,21 +213,35 @@ fn checkpointing_changes_no_bit_and_counts_a_batch_once() {
         for ((name, want), (_, got)) in wanted.iter().zip(&given) {
             assert_eq!(want, got, "{name}");
         }
-        for (want, got) in plain.registry().buffers().zip(recomputed.registry().buffers()) {
+        for (want, got) in plain
+            .registry()
+            .buffers()
+            .zip(recomputed.registry().buffers())
+        {
             assert_eq!(want.tensor, got.tensor, "{}", want.name);
         }
-        assert_eq!(plain.registry().hash().unwrap(), recomputed.registry().hash().unwrap());
+        assert_eq!(
+            plain.registry().hash().unwrap(),
+            recomputed.registry().hash().unwrap()
+        );
     }
 }
 
 #[test]
 fn dropout_reaches_augmented_captions_alone_and_repeats_under_checkpointing() {
     let spec = spec(Base::Cl2l, Child::Cl2l, vit(), false);
-    let noisy = Options { text_dropout_prob: 0.3, text_drop_path_prob: 0.3, ..options(1) };
+    let noisy = Options {
+        text_dropout_prob: 0.3,
+        text_drop_path_prob: 0.3,
+        ..options(1)
+    };
     let [clean, dropped, recomputed] = [
         options(1),
         noisy.clone(),
-        Options { checkpoint_grad: true, ..noisy },
+        Options {
+            checkpoint_grad: true,
+            ..noisy
+        },
     ]
     .map(|options| Model::new(&spec, &options).unwrap());
     let batch = batch(1, Kind::Float);
@@ -185,10 +250,16 @@ fn dropout_reaches_augmented_captions_alone_and_repeats_under_checkpointing() {
         model.encode(&batch, true).unwrap()
     };
     let (calm, noise) = (encode(&clean), encode(&dropped));
-    let far = (&calm.feats_text - &noise.feats_text).abs().max().double_value(&[]);
+    let far = (&calm.feats_text - &noise.feats_text)
+        .abs()
+        .max()
+        .double_value(&[]);
     assert!(far < 1e-6, "{far}");
     assert_ne!(calm.feats_text_local[0], noise.feats_text_local[0]);
-    assert_eq!(clean.encode(&batch, false).unwrap().z_text, dropped.encode(&batch, false).unwrap().z_text);
+    assert_eq!(
+        clean.encode(&batch, false).unwrap().z_text,
+        dropped.encode(&batch, false).unwrap().z_text
+    );
     let grads = [&dropped, &recomputed].map(|model| {
         tch::manual_seed(11);
         gradients(model, &batch).1
@@ -203,7 +274,11 @@ fn first_values_depend_on_the_seed_alone() {
     let spec = spec(Base::Cl2l, Child::Cl2l, vit(), true);
     let hash = |seed| {
         tch::manual_seed(seed as i64 + 99);
-        Model::new(&spec, &Options { seed, ..options(2) }).unwrap().registry().hash().unwrap()
+        Model::new(&spec, &Options { seed, ..options(2) })
+            .unwrap()
+            .registry()
+            .hash()
+            .unwrap()
     };
     assert_eq!(hash(1), hash(1));
     assert_ne!(hash(1), hash(2));
@@ -218,12 +293,21 @@ fn loading_names_every_misfit_and_takes_tied_tensors_under_any_name() {
     b.registry().load(all.iter().copied()).unwrap();
     assert_eq!(a.registry().hash().unwrap(), b.registry().hash().unwrap());
 
-    let later = all.iter().copied().filter(|(name, _)| *name != "image_projector.weight");
+    let later = all
+        .iter()
+        .copied()
+        .filter(|(name, _)| *name != "image_projector.weight");
     b.registry().load(later).unwrap();
 
-    let (wrong, before) = (Tensor::zeros([3], (Kind::Float, Device::Cpu)), b.registry().hash());
-    let mut misfit: Vec<(&str, &Tensor)> =
-        all.iter().copied().filter(|(name, _)| *name != "ln_final.bias").collect();
+    let (wrong, before) = (
+        Tensor::zeros([3], (Kind::Float, Device::Cpu)),
+        b.registry().hash(),
+    );
+    let mut misfit: Vec<(&str, &Tensor)> = all
+        .iter()
+        .copied()
+        .filter(|(name, _)| *name != "ln_final.bias")
+        .collect();
     misfit.push(("nothing.weight", &wrong));
     misfit.retain(|(name, _)| *name != "ln_final.weight");
     misfit.push(("ln_final.weight", &wrong));
@@ -247,11 +331,16 @@ fn wrong_sizes_are_sentences() {
         image_size: 32,
     });
     let spec_of = |vision| spec(Base::Cl2l, Child::Cl2l, vision, false);
-    let error = Model::new(&spec_of(wrong), &options(2)).unwrap_err().to_string();
+    let error = Model::new(&spec_of(wrong), &options(2))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("multiple of heads 5"), "{error}");
     let error = Model::new(&spec_of(Vision::Named("R51".into())), &options(2)).unwrap_err();
     assert!(error.to_string().contains("R50"), "{error}");
     let model = Model::new(&spec_of(vit()), &options(2)).unwrap();
-    let error = model.encode(&batch(1, Kind::Float), true).unwrap_err().to_string();
+    let error = model
+        .encode(&batch(1, Kind::Float), true)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("1 + 2 views"), "{error}");
 }

@@ -58,15 +58,31 @@ impl VisionSize {
                 known: known.collect::<Vec<_>>().join(", "),
             });
         };
-        let VitDims { width, depth, heads, patch, image_size, .. } = dims;
-        let positive = [width, depth, heads, patch, image_size].iter().all(|x| *x > 0);
+        let VitDims {
+            width,
+            depth,
+            heads,
+            patch,
+            image_size,
+            ..
+        } = dims;
+        let positive = [width, depth, heads, patch, image_size]
+            .iter()
+            .all(|x| *x > 0);
         if !positive || width % heads != 0 || image_size % patch != 0 {
             return Err(Error::Dimensions(format!(
                 "model.vision: width {width} must be a multiple of heads {heads}, image_size \
                  {image_size} of patch {patch}, and all of them positive"
             )));
         }
-        Ok(Self::Vit(VitSize { width, depth, heads, patch, image_size, hidden: 4 * width }))
+        Ok(Self::Vit(VitSize {
+            width,
+            depth,
+            heads,
+            patch,
+            image_size,
+            hidden: 4 * width,
+        }))
     }
 
     /// Width of the feature.
