@@ -4,11 +4,16 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use rocket_common::protocol::{EndRecord, Outcome};
 
+use crate::eval::EvalError;
+
 /// The kind of an error: the first in its chain that knows one.
 #[must_use]
 pub fn kind_of(error: &anyhow::Error) -> ExitKind {
     for cause in error.chain() {
         if let Some(error) = cause.downcast_ref::<Error>() {
+            return error.kind();
+        }
+        if let Some(error) = cause.downcast_ref::<EvalError>() {
             return error.kind();
         }
         if let Some(error) = cause.downcast_ref::<tch_distributed::Error>() {
