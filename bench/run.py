@@ -42,12 +42,12 @@ def compare(name, ours, peer):
 
 
 def step(name, *options):
-    """One optimiser step of the demo's model: forward, loss, backward, AdamW; one process."""
-    compare(
-        name,
-        [WORKER, "bench", "step", EXPERIMENT, "--steps", STEPS, "--threads", THREADS, *options],
-        [sys.executable, ROOT / "bench/peer/step.py", EXPERIMENT, "--steps", STEPS, "--threads", THREADS],
-    )
+    """One optimiser step of the demo's model: forward, loss, backward, AdamW; one process, the same batches."""
+    batches = ROOT / ".build/bench/step.safetensors"
+    ours = [WORKER, "bench", "step", EXPERIMENT, "--threads", THREADS]
+    median_seconds([*ours, "--steps", 1, "--warmup", 0, "--dump-batch", batches])
+    peer = [sys.executable, ROOT / "bench/peer/step.py", EXPERIMENT, "--batches", batches, "--threads", THREADS]
+    compare(name, [*ours, "--steps", STEPS, *options], [*peer, "--steps", STEPS])
 
 
 BENCHMARKS = {

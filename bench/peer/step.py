@@ -1,6 +1,6 @@
 """A training step of a CL2L experiment in plain PyTorch, in the way the Python original does it.
 
-    python step.py EXPERIMENT.yaml --steps N --threads T
+    python step.py EXPERIMENT.yaml --batches FILE.safetensors --steps N --threads T
 
 Towers, projectors and losses follow arXiv 2305.08675: a pre-norm ViT with a class token, a causal text transformer
 with QuickGELU on all places of the context, whose attention is torch.nn.MultiheadAttention, CLIP and l2l heads, and
@@ -13,19 +13,15 @@ import json
 import math
 import statistics
 import time
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
 WARM_UP = 3
-START, END = 49406, 49407
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class ImageBlock(nn.Module):
@@ -168,31 +164,19 @@ def contrast(images, texts, scale):
     )
 
 
-def inputs(experiment, views, batches):
-    """Batches of the experiment's own data: pictures, and captions padded to the context. Words stand for BPE pieces
-    one by one: this model computes every place anyway, and names of emoji are made of common words."""
-    data, spec, count = experiment["data"], experiment["model"], experiment["train"]["batch_size"]
-    samples = np.load(ROOT / data["metadata"], allow_pickle=True)
-    size, context = spec["vision"]["image_size"], spec.get("context_length", 77)
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    random = np.random.default_rng(0)
-    for _ in range(batches):
-        chosen = samples[random.choice(len(samples), count, replace=False)]
-        images, tokens = [], torch.zeros(count, views, context, dtype=torch.long)
-        for row, sample in enumerate(chosen):
-            image = Image.open(ROOT / data["root"] / sample["image_id"]).convert("RGB").resize((size, size))
-            images.append((torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - mean) / std)
-            words = sample["captions"][0].replace(",", " ,").split()[: context - 2]
-            ids = [START, *(1 + zlib.crc32(word.encode()) % (START - 1) for word in words), END]
-            tokens[row, :, : len(ids)] = torch.tensor(ids)
-        image = torch.stack(images)
-        yield image, tokens, [image.clone() for _ in range(views - 1)]
+def batches(path):
+    """What `rocket-worker bench step --dump-batch` wrote: (weak view, tokens [B, V, L], strong views) of each batch."""
+    tensors = load_file(path)
+    for number in range(len([name for name in tensors if name.endswith(".tokens")])):
+        views = sorted(name for name in tensors if name.startswith(f"{number}.image_local_"))
+        yield tensors[f"{number}.image_global"], tensors[f"{number}.tokens"], [tensors[view] for view in views]
 
 
 def main():
     """See the module."""
     parser = argparse.ArgumentParser()
     parser.add_argument("experiment", type=Path)
+    parser.add_argument("--batches", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
@@ -209,9 +193,10 @@ def main():
         betas=(0.9, 0.98),
         fused=True,
     )
-    views = 1 + experiment["augment"].get("num_augs", 2)
+    given = list(batches(args.batches))
     times = []
-    for image, tokens, locals_ in inputs(experiment, views, WARM_UP + args.steps):
+    for number in range(WARM_UP + args.steps):
+        image, tokens, locals_ = given[number % len(given)]
         begin = time.perf_counter()
         loss = model(image, tokens, locals_)
         if not math.isfinite(loss.item()):
