@@ -10,6 +10,7 @@ mod recipe;
 pub mod report;
 mod run;
 pub mod state_dicts;
+pub mod zeroshot;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +43,8 @@ impl Source {
             text.lines()
                 .filter(|line| !line.trim().is_empty())
                 .map(serde_json::from_str)
-                .collect::<Result<_, _>>()
+                .collect::<Result<Vec<Value>, _>>()
+                .map(Value::Array)
         } else {
             serde_json::from_str(&text)
         };
@@ -72,7 +74,7 @@ fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String>
 }
 
 /// Every kind of file that this version knows.
-pub const CHECKERS: [Checker; 5] = [
+pub const CHECKERS: [Checker; 6] = [
     Checker { kind: "model", recognises: models::recognises, check: models::check },
     Checker { kind: "losses", recognises: losses::recognises, check: losses::check },
     Checker {
@@ -90,6 +92,7 @@ pub const CHECKERS: [Checker; 5] = [
         recognises: metrics::recognises,
         check: |source| one("metrics", metrics::check(&source.value)),
     },
+    Checker { kind: "zero-shot", recognises: zeroshot::recognises, check: zeroshot::check },
 ];
 
 /// Checks one golden file by the checker of its kind.
@@ -111,4 +114,3 @@ pub fn check(path: &Path) -> Result<Vec<Group>, String> {
         })?;
     (checker.check)(&source).map_err(|error| format!("{}: {error}", path.display()))
 }
-pub mod zeroshot;
