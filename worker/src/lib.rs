@@ -2,6 +2,8 @@
 //! `train -> {model, loss, optim, data, checkpoint, eval, track} -> rocket_common`.
 
 pub mod checkpoint;
+pub mod cli;
+pub mod commands;
 pub mod data;
 pub mod eval;
 pub mod failure;
@@ -12,5 +14,9 @@ pub mod optim;
 pub mod parity;
 pub mod random;
 pub mod rank;
-pub mod track;
 pub mod text;
+pub mod track;
+pub mod train;
+
+/// The libtorch that this build is for; its build script refuses any other.
+pub const TORCH_VERSION: &str = "2.13.0";

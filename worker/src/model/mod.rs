@@ -16,6 +16,8 @@ mod resnet;
 mod text;
 mod transformer;
 mod vision;
+#[cfg(test)]
+mod tests;
 mod vit;
 
 pub use batch::Batch;

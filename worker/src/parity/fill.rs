@@ -54,7 +54,10 @@ pub fn weights(registry: &Registry) -> Result<(), TchError> {
         };
         let values = hash_values(&entry.name, entry.tensor.numel());
         let values: Vec<f32> = values.map(|v| rule(v) as f32).collect();
-        entry.tensor.shallow_clone().f_copy_(&Tensor::f_from_slice(&values)?.f_view(&*shape)?)?;
+        entry
+            .tensor
+            .shallow_clone()
+            .f_copy_(&Tensor::f_from_slice(&values)?.f_view(&*shape)?)?;
     }
     Ok(())
 }
@@ -84,7 +87,10 @@ mod tests {
     fn hash_values_follow_the_formula() {
         let values: Vec<f64> = hash_values("image_global", 4).collect();
         assert!(values.iter().all(|v| (-1.0..1.0).contains(v)));
-        assert_eq!(values, hash_values("image_global", 9).take(4).collect::<Vec<_>>());
+        assert_eq!(
+            values,
+            hash_values("image_global", 9).take(4).collect::<Vec<_>>()
+        );
         assert_ne!(values, hash_values("image_local_0", 4).collect::<Vec<_>>());
     }
 }

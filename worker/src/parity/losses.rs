@@ -43,12 +43,23 @@ struct Kindred {
 impl Kindred {
     /// Reads `CLIP`, `CL2L_avg_ls0`, `CL2L_sum_ls0.1_noaug`; `None` for what this version lacks.
     fn parse(name: &str) -> Option<Self> {
-        let plain = LossOptions { label_smoothing: 0.0, join: LossAvgOrSum::Avg };
+        let plain = LossOptions {
+            label_smoothing: 0.0,
+            join: LossAvgOrSum::Avg,
+        };
         if name == "CLIP" {
-            return Some(Self { clip: true, augs: 0, options: plain });
+            return Some(Self {
+                clip: true,
+                augs: 0,
+                options: plain,
+            });
         }
         let (mut augs, mut options) = (AUGS, plain);
-        for part in name.strip_prefix("CL2L")?.split('_').filter(|part| !part.is_empty()) {
+        for part in name
+            .strip_prefix("CL2L")?
+            .split('_')
+            .filter(|part| !part.is_empty())
+        {
             match part {
                 "avg" => options.join = LossAvgOrSum::Avg,
                 "sum" => options.join = LossAvgOrSum::Sum,
@@ -56,7 +67,11 @@ impl Kindred {
                 _ => options.label_smoothing = part.strip_prefix("ls")?.parse().ok()?,
             }
         }
-        Some(Self { clip: false, augs, options })
+        Some(Self {
+            clip: false,
+            augs,
+            options,
+        })
     }
 }
 
@@ -83,13 +98,18 @@ impl Leaves {
         let n = usize::try_from(shape[0] * shape[1]).unwrap_or(0);
         let mut leaves = BTreeMap::new();
         for name in names {
-            let values: Vec<f32> =
-                hash_values(&format!("r{rank}/{name}"), n).map(|v| v as f32).collect();
-            let leaf = Tensor::f_from_slice(&values)?.f_view(shape)?.f_set_requires_grad(true)?;
+            let values: Vec<f32> = hash_values(&format!("r{rank}/{name}"), n)
+                .map(|v| v as f32)
+                .collect();
+            let leaf = Tensor::f_from_slice(&values)?
+                .f_view(shape)?
+                .f_set_requires_grad(true)?;
             leaves.insert(name, leaf);
         }
-        let scales =
-            [("logit_scale", inputs.logit_scale), ("h_logit_scale", inputs.h_logit_scale)];
+        let scales = [
+            ("logit_scale", inputs.logit_scale),
+            ("h_logit_scale", inputs.h_logit_scale),
+        ];
         for (name, scale) in scales {
             let leaf = Tensor::f_from_slice(&[scale as f32])?.f_view([0i64; 0])?;
             leaves.insert(name.to_owned(), leaf.f_set_requires_grad(true)?);
@@ -101,13 +121,21 @@ impl Leaves {
     fn normalised(&self, kindred: &Kindred) -> Result<Normalised, TchError> {
         let leaf = |name: &str| {
             let lacking = || TchError::TensorNameNotFound(name.to_owned(), "inputs".to_owned());
-            self.0.get(name).map(Tensor::shallow_clone).ok_or_else(lacking)
+            self.0
+                .get(name)
+                .map(Tensor::shallow_clone)
+                .ok_or_else(lacking)
         };
         let views = |name: &str| {
-            (0..kindred.augs).map(|i| leaf(&format!("{name}.{i}"))).collect::<Result<Vec<_>, _>>()
+            (0..kindred.augs)
+                .map(|i| leaf(&format!("{name}.{i}")))
+                .collect::<Result<Vec<_>, _>>()
         };
-        let (image, text) =
-            if kindred.clip { ("z_image", "z_text") } else { ("z_image_global", "z_text_global") };
+        let (image, text) = if kindred.clip {
+            ("z_image", "z_text")
+        } else {
+            ("z_image_global", "z_text_global")
+        };
         Normalised::from_parts(
             &leaf(image)?,
             &leaf(text)?,
@@ -131,14 +159,21 @@ pub fn check(source: &Source) -> Result<Vec<Group>, String> {
     for (name, ranks) in worlds.iter().filter(|(name, _)| name.starts_with("world")) {
         let ranks = Vec::<BTreeMap<String, Case>>::deserialize(ranks).map_err(|e| e.to_string())?;
         let mut report = Report::default();
-        for case in ranks.iter().flat_map(BTreeMap::keys).collect::<std::collections::BTreeSet<_>>() {
+        for case in ranks
+            .iter()
+            .flat_map(BTreeMap::keys)
+            .collect::<std::collections::BTreeSet<_>>()
+        {
             let Some(kindred) = Kindred::parse(case) else {
                 report.skip(case, "its loss is not in this version");
                 continue;
             };
             world(&mut report, &inputs, case, &kindred, &ranks).map_err(|e| e.to_string())?;
         }
-        groups.push(Group { name: name.clone(), report });
+        groups.push(Group {
+            name: name.clone(),
+            report,
+        });
     }
     Ok(groups)
 }
@@ -152,11 +187,18 @@ fn world(
     ranks: &[BTreeMap<String, Case>],
 ) -> Result<(), TchError> {
     let payloads = (0..ranks.len())
-        .map(|rank| Leaves::new(inputs, rank, kindred)?.normalised(kindred)?.payload()?.f_detach())
+        .map(|rank| {
+            Leaves::new(inputs, rank, kindred)?
+                .normalised(kindred)?
+                .payload()?
+                .f_detach()
+        })
         .collect::<Result<Vec<_>, _>>()?;
     let payloads = Tensor::f_stack(&payloads, 0)?;
     for (rank, cases) in ranks.iter().enumerate() {
-        let Some(case) = cases.get(name) else { continue };
+        let Some(case) = cases.get(name) else {
+            continue;
+        };
         let leaves = Leaves::new(inputs, rank, kindred)?;
         let local = leaves.normalised(kindred)?;
         let all = if ranks.len() == 1 {
@@ -173,7 +215,12 @@ fn world(
             report.close(&format!("{at} {term}"), got, want, TOLERANCE * want.abs());
         }
         for (input, want) in &case.grads {
-            let got = match leaves.0.get(input).map(Tensor::grad).filter(Tensor::defined) {
+            let got = match leaves
+                .0
+                .get(input)
+                .map(Tensor::grad)
+                .filter(Tensor::defined)
+            {
                 Some(grad) => to_f64(&grad)?,
                 None => Vec::new(),
             };

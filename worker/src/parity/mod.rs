@@ -2,6 +2,7 @@
 
 mod fill;
 mod golden;
+pub mod images;
 pub mod losses;
 pub mod lr_schedules;
 pub mod metrics;
@@ -11,6 +12,8 @@ pub mod report;
 mod run;
 pub mod state_dicts;
 pub mod zeroshot;
+pub mod stopwords;
+pub mod tokenizer;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -39,16 +42,24 @@ impl Source {
     pub fn read(path: &Path) -> Result<Self, String> {
         let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
-        let value = if path.extension().is_some_and(|extension| extension == "jsonl") {
+        let value = if path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl")
+        {
             text.lines()
                 .filter(|line| !line.trim().is_empty())
+                .map(serde_json::from_str::<Value>)
+                .collect::<Result<_, _>>()
                 .map(serde_json::from_str)
                 .collect::<Result<Vec<Value>, _>>()
                 .map(Value::Array)
         } else {
             serde_json::from_str(&text)
         };
-        Ok(Self { path: path.to_owned(), value: value.map_err(|error| wrong(&error))? })
+        Ok(Self {
+            path: path.to_owned(),
+            value: value.map_err(|error| wrong(&error))?,
+        })
     }
 }
 
@@ -70,13 +81,27 @@ pub struct Checker {
 }
 
 fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String> {
-    Ok(vec![Group { name: name.to_owned(), report: report? }])
+    Ok(vec![Group {
+        name: name.to_owned(),
+        report: report?,
+    }])
 }
 
 /// Every kind of file that this version knows.
 pub const CHECKERS: [Checker; 6] = [
     Checker { kind: "model", recognises: models::recognises, check: models::check },
     Checker { kind: "losses", recognises: losses::recognises, check: losses::check },
+pub const CHECKERS: [Checker; 8] = [
+    Checker {
+        kind: "model",
+        recognises: models::recognises,
+        check: models::check,
+    },
+    Checker {
+        kind: "losses",
+        recognises: losses::recognises,
+        check: losses::check,
+    },
     Checker {
         kind: "state dicts",
         recognises: state_dicts::recognises,
@@ -93,6 +118,21 @@ pub const CHECKERS: [Checker; 6] = [
         check: |source| one("metrics", metrics::check(&source.value)),
     },
     Checker { kind: "zero-shot", recognises: zeroshot::recognises, check: zeroshot::check },
+    Checker {
+        kind: "images",
+        recognises: images::recognises,
+        check: |source| one("images", images::check(source)),
+    },
+    Checker {
+        kind: "tokens",
+        recognises: tokenizer::recognises,
+        check: |source| one("tokens", tokenizer::check(&source.value)),
+    },
+    Checker {
+        kind: "stop words",
+        recognises: stopwords::recognises,
+        check: |source| one("stop words", stopwords::check(&source.value)),
+    },
 ];
 
 /// Checks one golden file by the checker of its kind.

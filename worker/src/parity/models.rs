@@ -39,10 +39,15 @@ pub fn recognises(value: &Value) -> bool {
 pub fn check(source: &Source) -> Result<Vec<Group>, String> {
     let golden = Golden::deserialize(&source.value).map_err(|error| error.to_string())?;
     if golden.weights != "hash" {
-        return Err(format!("the fill '{}' is not in this version", golden.weights));
+        return Err(format!(
+            "the fill '{}' is not in this version",
+            golden.weights
+        ));
     }
     let tensors = read_tensors(&source.path.with_extension("safetensors"))?;
-    let tokens = tensors.get("tokens").ok_or("the tensor file has no 'tokens'")?;
+    let tokens = tensors
+        .get("tokens")
+        .ok_or("the tensor file has no 'tokens'")?;
 
     // One kind after the other, so that only one model is in memory.
     let one = |kind: Kind| -> Result<(Names, Outcome), String> {
@@ -55,7 +60,12 @@ pub fn check(source: &Source) -> Result<Vec<Group>, String> {
     let (_, double) = one(Kind::Double)?;
 
     let mut groups = Vec::new();
-    let mut group = |name: &str, report: Report| groups.push(Group { name: name.into(), report });
+    let mut group = |name: &str, report: Report| {
+        groups.push(Group {
+            name: name.into(),
+            report,
+        })
+    };
     group("names", compare_names(&golden, &names));
     group("losses float64", losses_f64(&golden, &double));
     group("losses float32", losses_f32(&golden, &single, &double));
@@ -89,20 +99,45 @@ pub(super) fn same_state(
 ) {
     report.equal("total_params", names.total_params, total_params);
     let lines = |list: &[(String, Vec<i64>, String)]| -> Vec<String> {
-        list.iter().map(|(name, shape, kind)| format!("{name} {shape:?} {kind}")).collect()
+        list.iter()
+            .map(|(name, shape, kind)| format!("{name} {shape:?} {kind}"))
+            .collect()
     };
-    same_list(report, "state_dict", &lines(&names.state_dict), &lines(state_dict));
+    same_list(
+        report,
+        "state_dict",
+        &lines(&names.state_dict),
+        &lines(state_dict),
+    );
     let pairs = |map: &std::collections::BTreeMap<String, String>| -> Vec<String> {
-        map.iter().map(|(later, first)| format!("{later} -> {first}")).collect()
+        map.iter()
+            .map(|(later, first)| format!("{later} -> {first}"))
+            .collect()
     };
     same_list(report, "aliases", &pairs(&names.aliases), &pairs(aliases));
 }
 
 fn compare_names(golden: &Golden, names: &Names) -> Report {
     let mut report = Report::default();
-    same_state(&mut report, names, golden.total_params, &golden.state_dict, &golden.aliases);
-    same_list(&mut report, "decay_params", &names.decay, &golden.decay_params);
-    same_list(&mut report, "no_decay_params", &names.no_decay, &golden.no_decay_params);
+    same_state(
+        &mut report,
+        names,
+        golden.total_params,
+        &golden.state_dict,
+        &golden.aliases,
+    );
+    same_list(
+        &mut report,
+        "decay_params",
+        &names.decay,
+        &golden.decay_params,
+    );
+    same_list(
+        &mut report,
+        "no_decay_params",
+        &names.no_decay,
+        &golden.no_decay_params,
+    );
     report
 }
 
@@ -132,8 +167,20 @@ fn losses_f64(golden: &Golden, double: &Outcome) -> Report {
 fn losses_f32(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
     let mut report = Report::default();
     let steps = [
-        (1, &single.loss_step1, &double.loss_step1, &golden.loss_step1, &golden.loss_step1_f64),
-        (2, &single.loss_step2, &double.loss_step2, &golden.loss_step2, &golden.loss_step2_f64),
+        (
+            1,
+            &single.loss_step1,
+            &double.loss_step1,
+            &golden.loss_step1,
+            &golden.loss_step1_f64,
+        ),
+        (
+            2,
+            &single.loss_step2,
+            &double.loss_step2,
+            &golden.loss_step2,
+            &golden.loss_step2_f64,
+        ),
     ];
     for (step, got, got_f64, want, want_f64) in steps {
         // How far the two kinds lie apart in this build, over all losses of the step.
@@ -147,7 +194,11 @@ fn losses_f32(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
             let recorded = (want - term(want_f64, name)).abs();
             let believed = if is_accuracy(name) {
                 // One sample more or less, where the kinds are so far apart that they may disagree.
-                if apart > F32 { recorded.max(100.0 / golden.batch as f64) / TIMES } else { 0.0 }
+                if apart > F32 {
+                    recorded.max(100.0 / golden.batch as f64) / TIMES
+                } else {
+                    0.0
+                }
             } else {
                 recorded.min(apart * want.abs())
             };
@@ -161,7 +212,11 @@ fn losses_f32(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
 /// Root mean square of the differences over that of the wanted values.
 fn relative_norm(got: &[f64], want: &[f64]) -> f64 {
     let square = |x: f64| x * x;
-    let difference: f64 = got.iter().zip(want).map(|(got, want)| square(got - want)).sum();
+    let difference: f64 = got
+        .iter()
+        .zip(want)
+        .map(|(got, want)| square(got - want))
+        .sum();
     let norm: f64 = want.iter().copied().map(square).sum();
     (difference / norm).sqrt()
 }
@@ -216,13 +271,32 @@ fn compare_output(report: &mut Report, name: &str, want: &Output, got: &[f64], r
     let mean = got.iter().sum::<f64>() / n;
     report.close(&format!("{name}.l2"), norm, want.l2, tolerance * want.l2);
     // The mean of many values is known better than the values: their errors cancel.
-    report.close(&format!("{name}.mean"), mean, want.mean, tolerance * rms / n.sqrt().min(10.0));
+    report.close(
+        &format!("{name}.mean"),
+        mean,
+        want.mean,
+        tolerance * rms / n.sqrt().min(10.0),
+    );
     let head = &got[..recorded.len().min(got.len())];
     report.equal(&format!("{name}: values"), head.len(), recorded.len());
-    report.close(&format!("{name}: distance"), relative_norm(head, recorded), 0.0, tolerance);
+    report.close(
+        &format!("{name}: distance"),
+        relative_norm(head, recorded),
+        0.0,
+        tolerance,
+    );
     // A single value may lie further off than the root mean square, but not ten times.
-    let worst = head.iter().zip(recorded).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    report.close(&format!("{name}: largest difference"), worst, 0.0, 10.0 * tolerance * rms);
+    let worst = head
+        .iter()
+        .zip(recorded)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max);
+    report.close(
+        &format!("{name}: largest difference"),
+        worst,
+        0.0,
+        10.0 * tolerance * rms,
+    );
 }
 
 /// Every recorded parameter that has a true gradient, with ours.
@@ -234,7 +308,10 @@ fn each_param<'a>(
     let mut all = Vec::new();
     for (name, want) in &golden.params {
         if want.grad_reldiff_f64 > NOISE {
-            report.skip(name, "its true gradient is 0, so that the recorded one is noise");
+            report.skip(
+                name,
+                "its true gradient is 0, so that the recorded one is noise",
+            );
         } else if let Some(got) = ours.get(name) {
             all.push((name, want, got));
         } else {
@@ -277,7 +354,8 @@ fn scale_of(golden: &Golden, name: &str, want: &Param) -> f64 {
         .map_or(1, |(_, shape, _)| shape.iter().product());
     let rms = want.grad_l2 / (n as f64).sqrt();
     let here: f64 = want.grad_first8.iter().map(|x| x * x).sum::<f64>();
-    here.sqrt().max(rms * (want.grad_first8.len() as f64).sqrt())
+    here.sqrt()
+        .max(rms * (want.grad_first8.len() as f64).sqrt())
 }
 
 /// Parameters after one step. AdamW's first step is the sign of the gradient times the rate, so a value
@@ -287,9 +365,17 @@ fn steps(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
     for (name, want, got) in each_param(golden, &single.step1, &mut report) {
         let loose = TIMES * want.step1_maxabsdiff_f64;
         let l2 = want.step1_l2;
-        report.close(&format!("{name}.step1_l2"), got.l2, l2, (F32 * l2).max(loose));
+        report.close(
+            &format!("{name}.step1_l2"),
+            got.l2,
+            l2,
+            (F32 * l2).max(loose),
+        );
         let noise = TIMES * want.grad_reldiff_f64 * scale_of(golden, name, want);
-        let gradient = double.grads.get(name).map_or(&[][..], |digest| &digest.first[..]);
+        let gradient = double
+            .grads
+            .get(name)
+            .map_or(&[][..], |digest| &digest.first[..]);
         for (i, (&got, &want)) in got.first.iter().zip(&want.step1_first8).enumerate() {
             let clear = gradient.get(i).is_some_and(|g| g.abs() > noise);
             let tight = F32 * want.abs().max(golden.optimizer.lr);

@@ -67,7 +67,9 @@ fn split(name: &str) -> Result<(Base, Vision, Child), String> {
         "CLIP" => Child::Clip,
         "CL2L" => Child::Cl2l,
         "BARLIP" | "SIAMLIP" | "SWALIP" | "SWALIPV1" => {
-            return Err(format!("child {child} (model {name}) is not in this version"));
+            return Err(format!(
+                "child {child} (model {name}) is not in this version"
+            ));
         }
         _ => return Err(wrong()),
     };
@@ -99,7 +101,10 @@ impl Recipe {
                 device: Device::Cpu,
                 group: None,
             },
-            loss: LossOptions { label_smoothing: 0.0, join: LossAvgOrSum::Avg },
+            loss: LossOptions {
+                label_smoothing: 0.0,
+                join: LossAvgOrSum::Avg,
+            },
         };
         let mut flags = argv.iter().map(String::as_str);
         while let Some(flag) = flags.next() {
@@ -147,12 +152,17 @@ impl Recipe {
             "--label-smoothing" => self.loss.label_smoothing = real()?,
             "--loss-avg-or-sum" => {
                 // The original doubles for `sum` and takes any other word as the mean.
-                self.loss.join =
-                    if value == "sum" { LossAvgOrSum::Sum } else { LossAvgOrSum::Avg };
+                self.loss.join = if value == "sum" {
+                    LossAvgOrSum::Sum
+                } else {
+                    LossAvgOrSum::Avg
+                };
             }
             "--text-dropout-prob" | "--text-drop-path-prob" if real()? == 0.0 => {}
             "--text-dropout-prob" | "--text-drop-path-prob" => {
-                return Err(format!("{flag} {value} is random: there is nothing to compare with"));
+                return Err(format!(
+                    "{flag} {value} is random: there is nothing to compare with"
+                ));
             }
             _ if IDLE.contains(&flag) => {}
             _ => return Err(format!("flag {flag} is not in this version")),

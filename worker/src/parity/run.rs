@@ -28,13 +28,20 @@ impl Digest {
             // Squares are summed in float64 without a copy of the tensor in it.
             flat.f_norm_scalaropt_dtype(2.0, Kind::Double)?
         };
-        Ok(Self { l2: l2.f_double_value(&[])?, first: to_f64(&first)? })
+        Ok(Self {
+            l2: l2.f_double_value(&[])?,
+            first: to_f64(&first)?,
+        })
     }
 }
 
 /// Values of a tensor, in float64.
 pub(super) fn to_f64(tensor: &Tensor) -> Result<Vec<f64>, TchError> {
-    let tensor = tensor.f_detach()?.f_to_kind(Kind::Double)?.f_reshape([-1])?.f_contiguous()?;
+    let tensor = tensor
+        .f_detach()?
+        .f_to_kind(Kind::Double)?
+        .f_reshape([-1])?
+        .f_contiguous()?;
     let mut values = vec![0.0; tensor.numel()];
     tensor.f_copy_data(&mut values, tensor.numel())?;
     Ok(values)
@@ -66,14 +73,22 @@ impl Names {
     pub(super) fn of(model: &Model) -> Self {
         let registry = model.registry();
         let names = |keep: fn(&Entry) -> bool| {
-            registry.parameters().filter(|e| keep(e)).map(|e| e.name.clone()).collect()
+            registry
+                .parameters()
+                .filter(|e| keep(e))
+                .map(|e| e.name.clone())
+                .collect()
         };
         Self {
             total_params: registry.total_params(),
             state_dict: registry
                 .state_dict()
                 .map(|(name, tensor)| {
-                    let kind = if tensor.kind() == Kind::Int64 { "int64" } else { "float32" };
+                    let kind = if tensor.kind() == Kind::Int64 {
+                        "int64"
+                    } else {
+                        "float32"
+                    };
                     (name.to_owned(), tensor.size(), kind.to_owned())
                 })
                 .collect(),
@@ -100,7 +115,11 @@ pub(super) fn build(recipe: &Recipe) -> Result<Model, Error> {
 /// The recorded batch: images by formula, tokens from the file.
 fn batch(golden: &Golden, model: &Model, tokens: &Tensor, kind: Kind) -> Result<Batch, TchError> {
     let image = |name: &str| fill::images(name, golden.batch, golden.image_size, kind);
-    let tokens = if tokens.dim() == 2 { tokens.f_unsqueeze(1)? } else { tokens.shallow_clone() };
+    let tokens = if tokens.dim() == 2 {
+        tokens.f_unsqueeze(1)?
+    } else {
+        tokens.shallow_clone()
+    };
     Ok(Batch {
         image_global: image("image_global")?,
         images_local: (0..model.num_augs())
@@ -129,10 +148,14 @@ pub(super) fn run(
                 outputs.insert(name, tensor.f_detach().map_err(torch)?);
             }
         }
-        let terms = loss.terms.iter().map(|(name, value)| {
-            Ok((name.clone(), value.f_double_value(&[]).map_err(torch)?))
-        });
-        Ok::<_, String>((terms.collect::<Result<BTreeMap<_, _>, String>>()?, loss.total))
+        let terms = loss
+            .terms
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), value.f_double_value(&[]).map_err(torch)?)));
+        Ok::<_, String>((
+            terms.collect::<Result<BTreeMap<_, _>, String>>()?,
+            loss.total,
+        ))
     };
     let mut outputs = BTreeMap::new();
     let (loss_step1, total) = forward(Some(&mut outputs))?;
@@ -152,24 +175,47 @@ pub(super) fn run(
     let step1 = digests(&mut registry.trainable().map(|e| (e, e.tensor.shallow_clone())));
     let step1 = step1.map_err(torch)?;
     let (loss_step2, _) = tch::no_grad(|| forward(None))?;
-    Ok(Outcome { loss_step1, loss_step2, outputs, grads, step1, buffers })
+    Ok(Outcome {
+        loss_step1,
+        loss_step2,
+        outputs,
+        grads,
+        step1,
+        buffers,
+    })
 }
 
 /// One AdamW step, and the clamp after it.
 fn step(golden: &Golden, model: &Model) -> Result<(), String> {
     let optimizer = &golden.optimizer;
     if optimizer.kind != "AdamW" {
-        return Err(format!("optimiser {} is not in this version", optimizer.kind));
+        return Err(format!(
+            "optimiser {} is not in this version",
+            optimizer.kind
+        ));
     }
     let (decay, no_decay) = model.registry().decay_split();
     let group = |entries: Vec<&Entry>, weight_decay| {
-        let tensors = entries.into_iter().map(|entry| entry.tensor.shallow_clone()).collect();
+        let tensors = entries
+            .into_iter()
+            .map(|entry| entry.tensor.shallow_clone())
+            .collect();
         let (lr, betas, eps) = (optimizer.lr, optimizer.betas, optimizer.eps);
-        (tensors, Hyper { lr, betas, eps, weight_decay })
+        (
+            tensors,
+            Hyper {
+                lr,
+                betas,
+                eps,
+                weight_decay,
+            },
+        )
     };
     let groups = vec![group(decay, optimizer.weight_decay), group(no_decay, 0.0)];
     let mut adamw = AdamW::new(groups).map_err(|error| error.to_string())?;
     adamw.step().map_err(|error| error.to_string())?;
     adamw.zero_grad().map_err(|error| error.to_string())?;
-    model.clamp_logit_scales().map_err(|error| error.to_string())
+    model
+        .clamp_logit_scales()
+        .map_err(|error| error.to_string())
 }

@@ -46,7 +46,12 @@ pub fn check(source: &Source) -> Result<Vec<Group>, String> {
             Ok(model) => {
                 let mut report = Report::default();
                 let names = Names::of(&model);
-                let Case { total_params, state_dict, aliases, .. } = &case;
+                let Case {
+                    total_params,
+                    state_dict,
+                    aliases,
+                    ..
+                } = &case;
                 same_state(&mut report, &names, *total_params, state_dict, aliases);
                 groups.push(Group { name, report });
             }
