@@ -11,6 +11,7 @@ mod recipe;
 pub mod report;
 mod run;
 pub mod state_dicts;
+pub mod zeroshot;
 pub mod stopwords;
 pub mod tokenizer;
 
@@ -88,6 +89,9 @@ fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String>
 
 /// Every kind of file that this version knows.
 pub const CHECKERS: [Checker; 5] = [
+pub const CHECKERS: [Checker; 6] = [
+    Checker { kind: "model", recognises: models::recognises, check: models::check },
+    Checker { kind: "losses", recognises: losses::recognises, check: losses::check },
 pub const CHECKERS: [Checker; 8] = [
     Checker {
         kind: "model",
@@ -114,6 +118,7 @@ pub const CHECKERS: [Checker; 8] = [
         recognises: metrics::recognises,
         check: |source| one("metrics", metrics::check(&source.value)),
     },
+    Checker { kind: "zero-shot", recognises: zeroshot::recognises, check: zeroshot::check },
     Checker {
         kind: "images",
         recognises: images::recognises,
@@ -150,4 +155,3 @@ pub fn check(path: &Path) -> Result<Vec<Group>, String> {
         })?;
     (checker.check)(&source).map_err(|error| format!("{}: {error}", path.display()))
 }
-pub mod zeroshot;
