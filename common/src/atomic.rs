@@ -20,10 +20,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes, true)
 }
 
-/// As [`write`] without fsync, for what is rewritten every second and may be lost in a power cut.
+/// As [`write()`] without fsync, for what is rewritten every second and may be lost in a power cut.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes, false)
 }
@@ -31,7 +31,7 @@ pub fn write_unsynced(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Writes a value as indented JSON with [`write()`].
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write(path, &to_json(path, value)?)
 }
@@ -39,7 +39,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// Writes a value as JSON with [`write_unsynced`].
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_unsynced(path, &to_json(path, value)?)
 }

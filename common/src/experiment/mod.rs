@@ -19,6 +19,8 @@ mod vision;
 pub use diagnostic::Diagnostic;
 pub use every::Every;
 pub use names::all_names;
+#[doc(hidden)]
+pub use ranges::ranged_keys;
 pub use resolved::RECIPE_SCHEMA;
 pub use schema::all_keys;
 pub use sections::*;
@@ -74,6 +76,13 @@ fn read(
     };
     if root.is_null() {
         root = Node::empty_map(root.place);
+    }
+    if !matches!(root.value, Value::Map(_)) {
+        report.add(
+            root.place,
+            "an experiment is a group of keys such as 'name: demo'",
+        );
+        return None;
     }
     root.report_duplicates("", report);
     for (index, text) in overrides.iter().enumerate() {
@@ -143,8 +152,8 @@ fn apply_override(root: &mut Node, origin: usize, text: &str, report: &mut Repor
             return;
         }
     };
-    node.report_duplicates(key, report);
     node.relocate(place);
+    node.report_duplicates(key, report);
     if let Err(walked) = root.set(key, place, node) {
         report.add(
             place,

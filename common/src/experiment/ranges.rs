@@ -111,6 +111,12 @@ impl Range {
     }
 }
 
+/// Keys of the table.
+#[doc(hidden)]
+pub fn ranged_keys() -> impl Iterator<Item = &'static str> {
+    RANGES.iter().map(|(key, _)| *key)
+}
+
 /// Every number out of its bounds: dotted key (with `[index]` in a list) and complaint.
 pub(crate) fn check(experiment: &Value) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();

@@ -115,8 +115,9 @@ impl Experiment {
     /// Samples of an optimiser step over all ranks: W * B * `update_freq`.
     #[must_use]
     pub fn global_batch(&self) -> u64 {
-        let per_rank = self.train.batch_size.unsigned_abs() * self.train.update_freq;
-        u64::from(self.cluster.world_size()) * per_rank
+        u64::from(self.cluster.world_size())
+            .saturating_mul(self.train.batch_size.unsigned_abs())
+            .saturating_mul(self.train.update_freq)
     }
 
     /// `<schema>-<16 hex>`, equal for experiments that are meant to give equal numbers: the same

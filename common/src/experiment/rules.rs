@@ -4,7 +4,7 @@ use super::diagnostic::{Place, Report};
 use super::names;
 use super::ranges;
 use super::sections::{Base, Child, DeviceKind, Experiment};
-use super::tree::Node;
+use super::tree::{Node, Value};
 use super::vision::{VISION_NAMES, Vision};
 use crate::run_dir::suggest;
 
@@ -60,6 +60,15 @@ pub(crate) fn check(
     experiment.data.metadata = metadata.into();
 }
 
+/// Whether a value was written for a key: if there is none in the experiment, it was refused, and
+/// that was said.
+fn was_given(written: &Node, key: &str) -> bool {
+    let empty = |node: &Node| matches!(&node.value, Value::Scalar { text, .. } if text.is_empty());
+    written
+        .get(key)
+        .is_some_and(|node| !node.is_null() && !empty(node))
+}
+
 /// Turns `model.name` into base, vision and child.
 fn resolve_model(experiment: &mut Experiment, written: &Node, report: &mut Report) {
     let model = &mut experiment.model;
@@ -94,6 +103,10 @@ fn resolve_model(experiment: &mut Experiment, written: &Node, report: &mut Repor
     .into_iter()
     .filter_map(|(part, missing)| missing.then_some(part))
     .collect();
+    let refused = |part: &&str| was_given(written, &format!("model.{part}"));
+    if missing.iter().chain(&["name"]).any(refused) {
+        return;
+    }
     if missing.len() == 3 {
         report.add(
             written.place_of("model"),
@@ -323,7 +336,8 @@ impl Rules<'_> {
     fn schedule(&mut self) {
         let (optim, train) = (&self.experiment.optim, &self.experiment.train);
         // With `max_steps` the epochs are not known before the data are.
-        if train.max_steps.is_none() && optim.warmup_epochs > train.epochs as f64 {
+        let known = train.max_steps.is_none() && train.epochs > 0;
+        if known && optim.warmup_epochs > train.epochs as f64 {
             let (warmup, epochs) = (optim.warmup_epochs, train.epochs);
             self.add(
                 "optim.warmup_epochs",
@@ -353,6 +367,9 @@ impl Rules<'_> {
     /// A path with its `$X` and `${X}` filled in.
     fn path(&mut self, key: &str, path: &str) -> String {
         if path.is_empty() {
+            if was_given(self.written, key) {
+                return String::new();
+            }
             self.add(
                 key,
                 format!("'{key}' is missing; it says where the training data are"),

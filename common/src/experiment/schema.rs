@@ -97,11 +97,6 @@ pub fn all_keys() -> Vec<String> {
 /// stays can be read into an [`Experiment`], but for a missing name.
 pub(crate) fn clean_experiment(root: &mut Node, report: &mut Report) {
     let Value::Map(entries) = &mut root.value else {
-        report.add(
-            root.place,
-            "an experiment is a group of keys such as 'name: demo'",
-        );
-        *root = Node::empty_map(root.place);
         return;
     };
     entries.retain_mut(|entry| {

@@ -343,7 +343,7 @@ pub enum LossAvgOrSum {
 pub struct Train {
     /// Passes over the data.
     pub epochs: u64,
-    /// A fixed number of optimiser steps in place of `epochs`.
+    /// A fixed number of optimiser steps; if given, `epochs` does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
     /// Samples per rank and micro-batch.
@@ -493,7 +493,8 @@ impl Cluster {
     /// Number of ranks, W.
     #[must_use]
     pub fn world_size(&self) -> u32 {
-        self.nodes * self.tasks_per_node.unwrap_or(self.gpus_per_node)
+        self.nodes
+            .saturating_mul(self.tasks_per_node.unwrap_or(self.gpus_per_node))
     }
 }
 

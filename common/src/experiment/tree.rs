@@ -120,8 +120,11 @@ impl Node {
                         return true;
                     };
                     let key = join(path, &entry.key);
-                    let message =
-                        format!("'{key}' is given twice (first on line {line}); remove one");
+                    let first = match line {
+                        0 => String::new(),
+                        line => format!(" (first on line {line})"),
+                    };
+                    let message = format!("'{key}' is given twice{first}; remove one");
                     report.add(entry.place, message);
                     false
                 });

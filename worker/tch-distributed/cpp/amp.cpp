@@ -1,0 +1,46 @@
+// Autocast with a device and a type of the caller's choice, and the run-time loading of CUDA.
+#include "shim.h"
+
+#include <ATen/autocast_mode.h>
+#include <dlfcn.h>
+
+#include <filesystem>
+
+extern "C" {
+int tchd_autocast_enter(int device_type, bool enabled, int type, bool* was_enabled, int* old_type) {
+  return guarded([&] {
+    const auto device = static_cast<at::DeviceType>(device_type);
+    *was_enabled = at::autocast::is_autocast_enabled(device);
+    *old_type = static_cast<int>(at::autocast::get_autocast_dtype(device));
+    at::autocast::set_autocast_enabled(device, enabled);
+    at::autocast::set_autocast_dtype(device, static_cast<at::ScalarType>(type));
+    at::autocast::increment_nesting();
+  });
+}
+
+void tchd_autocast_leave(int device_type, bool was_enabled, int old_type) {
+  (void)guarded([&] {
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+    const auto device = static_cast<at::DeviceType>(device_type);
+    at::autocast::set_autocast_enabled(device, was_enabled);
+    at::autocast::set_autocast_dtype(device, static_cast<at::ScalarType>(old_type));
+  });
+}
+
+// Looks beside the libtorch_cpu.so in use: one libtorch, never two.
+int tchd_load_cuda(bool* loaded) {
+  return guarded([&] {
+    *loaded = false;
+    Dl_info info;
+    TORCH_CHECK(dladdr(reinterpret_cast<void*>(&at::autocast::clear_cache), &info) && info.dli_fname,
+                "cannot find out where libtorch_cpu.so was loaded from");
+    auto library = std::filesystem::path(info.dli_fname).parent_path() / "libtorch_cuda.so";
+    if (!std::filesystem::exists(library)) return;
+    if (!dlopen(library.c_str(), RTLD_NOW | RTLD_GLOBAL)) {
+      const char* why = dlerror();
+      throw std::runtime_error("cannot load " + library.string() + ": " + (why ? why : "no reason given"));
+    }
+    *loaded = true;
+  });
+}
+}

@@ -1,0 +1,2 @@
+// Empty on purpose: torch includes this file but uses nothing of it. See context.h.
+#pragma once
