@@ -19,7 +19,7 @@ fn a_cancelled_run_saves_ends_and_stays_ended_until_resumed() {
     env.wait_for_status(&run, "running");
     let said = env.rocket(&["cancel", &run]).ok();
     assert_eq!(said.stdout, format!("run {run} cancelled\n"));
-    assert_eq!(env.rocket(&["logs", &run]).ok().stdout, "saved\n");
+    assert!(env.rocket(&["logs", &run]).ok().stdout.ends_with("saved\n"));
     assert!(env.supervisor(&run).is_none());
     insta::assert_snapshot!(env.history(&run), @"");
     // Whoever starts it by mistake starts nothing.

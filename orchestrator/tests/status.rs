@@ -22,12 +22,45 @@ fn all_runs_in_a_table_or_as_json() {
     let finished = env.submit(&["--set", "cluster.tasks_per_node=1"]);
     env.wait_for_status(&failed, "failed");
     env.wait_for_status(&finished, "finished");
-    assert_said!(env.rocket(&["status"]).ok(), @"");
+    assert_said!(env.rocket(&["status"]).ok(), @r"
+    RUN           STATE     ATTEMPT  STEP  EPOCH  RATE  LEFT  SCORE
+    job-[ID]  failed          0     -      -     -     -  -
+    job-[ID]  finished        0     -      -     -     -  -
+
+    job-[ID]: rank 1 left with exit code 1; given up: no relaunch is allowed (cluster.max_crashes: 0)
+      hint: read the ranks' last words with 'rocket logs', then 'rocket resume'
+    ");
     let mut view = env.status(&failed);
     for changing in ["commit", "submitted", "started", "ended", "dir", "run"] {
         view[changing] = format!("[{changing}]").into();
     }
-    insta::assert_snapshot!(serde_json::to_string_pretty(&view).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string_pretty(&view).unwrap(), @r#"
+    {
+      "run": "[run]",
+      "name": "job",
+      "status": "failed",
+      "cause": "rank 1 left with exit code 1; given up: no relaunch is allowed (cluster.max_crashes: 0)",
+      "hint": "read the ranks' last words with 'rocket logs', then 'rocket resume'",
+      "exit": "internal",
+      "attempt": 0,
+      "resumptions": 0,
+      "world_size": 2,
+      "step": 0,
+      "total_steps": null,
+      "epoch": null,
+      "samples_per_second": null,
+      "eta_seconds": null,
+      "resident_bytes": [],
+      "checkpoint": null,
+      "metrics": {},
+      "supervisor": null,
+      "commit": "[commit]",
+      "submitted": "[submitted]",
+      "started": "[started]",
+      "ended": "[ended]",
+      "dir": "[dir]"
+    }
+    "#);
 }
 
 #[test]

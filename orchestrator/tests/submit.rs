@@ -17,7 +17,12 @@ fn it_returns_at_once_and_says_what_to_type_next() {
     let start = std::time::Instant::now();
     let said = env.rocket(&["submit", "exp.yaml"]).ok();
     assert!(start.elapsed().as_secs() < 10);
-    assert_said!(said, @"");
+    assert_said!(said, @r"
+    run job-[ID]
+      directory  [DIR]/repo/runs/job-[ID]
+      commit     [COMMIT12] (refs/rocket/job-[ID])
+      next       rocket status job-[ID] | rocket logs job-[ID] -f | rocket cancel job-[ID]
+    ");
 }
 
 #[test]
@@ -60,7 +65,14 @@ fn changed_tracked_files_are_refused_by_name() {
     env.git(&["add", "src/staged"]);
     env.write("notes.txt", "");
     let said = env.rocket(&["submit", "exp.yaml"]).fails();
-    assert_said!(said, @"");
+    assert_said!(said, @r"
+    --- stderr
+    error: 3 tracked files differ from HEAD, so the commit would not say what ran:
+      modified  README
+      deleted   gone
+      new       src/staged
+    hint: commit or stash them, or take them into the pinned commit with --snapshot
+    ");
     assert!(
         !env.repo().join("runs").exists(),
         "nothing is written by a refusal"
@@ -132,7 +144,12 @@ fn the_same_pin_is_the_same_run() {
     let env = quick();
     let run = env.submit(&[]);
     let said = env.rocket(&["submit", "exp.yaml"]).fails();
-    assert_said!(said, @"");
+    assert_said!(said, @r"
+    --- stderr
+    error: run job-[ID] exists: this experiment was submitted at this commit before
+    hint: look at it with 'rocket status job-[ID]', go on with 'rocket resume job-[ID]'
+    hint: or run it once more with --again
+    ");
     assert_eq!(env.submit(&["--again"]), format!("{run}-2"));
     assert_eq!(env.submit(&["--again"]), format!("{run}-3"));
     let commit = |run: &str| env.git(&["rev-parse", &format!("refs/rocket/{run}")]);
@@ -148,7 +165,29 @@ fn the_same_pin_is_the_same_run() {
 fn a_dry_run_prints_and_starts_nothing() {
     let env = quick();
     let said = env.rocket(&["submit", "exp.yaml", "--dry-run"]).ok();
-    assert_said!(said, @"");
+    assert_said!(said, @r"
+    run         job-[ID]
+    directory   [DIR]/repo/runs/job-[ID]
+    commit      [COMMIT]
+    made from   [COMMIT] (main)
+    programs    [ROCKET]
+    backend     local with 2 ranks
+    recipe      1-[SHA16]
+
+    name: job
+    seed: 0
+    cluster:
+      backend: auto
+      nodes: 1
+      gpus_per_node: 8
+      tasks_per_node: 2
+      cpus_per_task: 10
+      device: auto
+      max_crashes: 3
+      stop_grace_seconds: 20
+    command:
+    - ./job.sh
+    ");
     assert!(!env.repo().join("runs").exists());
     assert_eq!(env.git(&["for-each-ref", "refs/rocket"]), "");
 }
@@ -176,7 +215,14 @@ fn places_without_a_commit_are_said_in_words() {
     env.git_in(&bare, &["init", "--quiet", "--bare", "."]);
     fs::write(bare.join("exp.yaml"), experiment(1)).unwrap();
     all.push_str(&submit(&bare));
-    assert_said!(all, @"");
+    assert_said!(all, @r"
+    error: '[DIR]/outside' is in no git repository, and a run is pinned to a commit
+    hint: go to the repository of your code, or make one: git init && git add -A && git commit
+    error: the repository '[DIR]/outside' has no commit yet
+    hint: make the first one: git add -A && git commit
+    error: '[DIR]/bare/' is a bare repository, without the files of a commit
+    hint: submit from a clone or a work tree of it: git worktree add
+    ");
 }
 
 #[test]
@@ -187,7 +233,14 @@ fn faults_of_the_experiment_are_shown_together() {
         "name: job\ntrain:\n  batch_sise: 32\n  epochs: many\n",
     );
     let said = env.rocket(&["submit", "exp.yaml"]).fails();
-    assert_said!(said, @"");
+    assert_said!(said, @r"
+    --- stderr
+    error: exp.yaml: the experiment names no model; set 'model.name', such as CL2L_R50_CL2L, or 'base', 'vision' and 'child' in 'model'
+    error: exp.yaml: 'data.root' is missing; it says where the training data are
+    error: exp.yaml: 'data.metadata' is missing; it says where the training data are
+    error: exp.yaml:3:3: unknown key 'batch_sise' in 'train'; did you mean 'batch_size'?
+    error: exp.yaml:4:11: 'train.epochs' must be a whole number, not the text 'many'
+    ");
 }
 
 #[test]
@@ -199,7 +252,12 @@ fn bad_inputs_are_one_clear_error() {
     all.push_str(&env.rocket(&["submit", "data.yaml"]).fails().stderr);
     env.write("name.yaml", "name: \"x'; $(rm)\"\ncommand: [./job.sh]\n");
     all.push_str(&env.rocket(&["submit", "name.yaml"]).fails().stderr);
-    assert_said!(all, @"");
+    assert_said!(all, @r"
+    error: cannot read the experiment 'nowhere.yaml': no such file or directory
+    error: '[DIR]/repo/images' (data.root), the folder of the images, is not there
+    hint: relative paths are meant from the top of the repository
+    error: name.yaml:1:7: 'name' must be 1 to 100 letters, digits, '-', '_' or '.', a letter or digit first, not 'x\'; $(rm)'
+    ");
 }
 
 #[test]

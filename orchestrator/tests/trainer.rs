@@ -89,7 +89,15 @@ fn a_stop_is_agreed_and_the_run_goes_on_from_what_was_saved() {
         env.rocket(&["logs", &run]).ok().stdout,
         "from step 7; threads 2; port ''; repo\n"
     );
-    insta::assert_snapshot!(env.history(&run), @"");
+    insta::assert_snapshot!(env.history(&run), @r"
+    submitted to local
+    0  started 2 ranks
+    0  stop requested (preempted) at step 7
+    0  stopped (preempted) at step 7
+    0  starts again: preempted; the ranks left as asked
+    1  started 2 ranks
+    1  finished at step 10
+    ");
     assert_eq!(env.read_run(&run, "pin/labels.json"), "{\"pinned\": []}\n");
     assert!(
         !env.run_dir(&run).join("pin/README").exists(),
@@ -125,7 +133,12 @@ sleep 0.3; end '{"outcome":"failed","kind":"not_finite","step":3,"cause":"the lo
     assert_eq!(view["cause"], "the loss became NaN at step 3");
     assert_eq!(view["hint"], "lower the learning rate");
     assert_eq!(view["exit"], "not_finite");
-    insta::assert_snapshot!(env.history(&run), @"");
+    insta::assert_snapshot!(env.history(&run), @r"
+    submitted to local
+    0  started 2 ranks
+    0  rank 1 failed at step 3: the loss became NaN at step 3; hint: lower the learning rate
+    0  failed (NotFinite) at step 3: the loss became NaN at step 3; hint: lower the learning rate
+    ");
 }
 
 #[test]

@@ -63,6 +63,10 @@ impl Backend for Local {
             .map_err(|error| Error::io("start the supervisor", &program, error))
     }
 
+    fn nodes(&self) -> Vec<String> {
+        vec![host::name()]
+    }
+
     fn launch(&self, launch: &Launch<'_>) -> Result<Running> {
         let ended = leftovers::end(launch.run.path(), launch.attempt.number());
         if ended > 0 {
@@ -91,7 +95,6 @@ impl Backend for Local {
         }
         Ok(Running {
             exits,
-            nodes: vec![host::name()],
             control: Box::new(Groups {
                 groups,
                 run: launch.run.clone(),

@@ -104,6 +104,10 @@ impl Context<'_> {
     /// Starts the ranks and stays until all of them are gone.
     pub(super) async fn go(&self, events: &mut Events, signals: &mut Signals) -> Report {
         let started = self.launch().and_then(|launch| {
+            // Before the ranks have anything to say themselves.
+            let kind = EventKind::AttemptStarted { world_size: launch.world_size };
+            let event = Event::new(kind).attempt(self.attempt.number());
+            events.add(event.nodes(self.backend.nodes()));
             let running = self.backend.launch(&launch)?;
             Ok((launch.world_size, running))
         });
@@ -116,11 +120,6 @@ impl Context<'_> {
                 };
             }
         };
-        events.add(
-            Event::new(EventKind::AttemptStarted { world_size })
-                .attempt(self.attempt.number())
-                .nodes(running.nodes.clone()),
-        );
         tracing::info!(
             "attempt {} started with {world_size} ranks",
             self.attempt.number()
@@ -141,6 +140,11 @@ pub(super) fn not_started(error: &Error) -> Ending {
         cause: error.to_string(),
         hint: (!error.hints().is_empty()).then(|| error.hints().join("; ")),
     }
+}
+
+/// With the step, if there is any: other programs than the trainer count none.
+pub(super) fn at_step(event: Event, step: u64) -> Event {
+    if step > 0 { event.step(step) } else { event }
 }
 
 struct Watch<'a> {
@@ -326,11 +330,11 @@ impl<'a> Watch<'a> {
         if let Err(error) = protocol::write_control(self.context.attempt, &control) {
             tracing::warn!("{error}");
         }
-        events.add(
-            Event::new(EventKind::StopRequested { reason })
-                .attempt(self.context.attempt.number())
-                .step(self.step()),
-        );
+        for rank in 0..self.world_size {
+            self.note_beat(rank, Instant::now());
+        }
+        let event = Event::new(EventKind::StopRequested { reason });
+        events.add(self.event_at_step(event));
         if !self.protocol {
             self.running.control.signal(Signal::SIGTERM);
         }
@@ -372,6 +376,11 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// With the attempt, and the step if the ranks count any.
+    fn event_at_step(&self, event: Event) -> Event {
+        at_step(event.attempt(self.context.attempt.number()), self.step())
+    }
+
     fn failure_event(&self, ending: &Ending) -> Option<Event> {
         let (rank, cause, hint) = match ending {
             Ending::Failed {
@@ -391,10 +400,8 @@ impl<'a> Watch<'a> {
             (_, Some(Exit::Code(code))) if self.protocol => (Some(ExitKind::from_code(code)), None),
             _ => (None, None),
         };
-        let mut event = Event::new(EventKind::RankFailed { rank, exit, signal })
-            .attempt(self.context.attempt.number())
-            .step(self.step())
-            .cause(cause);
+        let event = Event::new(EventKind::RankFailed { rank, exit, signal }).cause(cause);
+        let mut event = self.event_at_step(event);
         event.hint = hint;
         Some(event)
     }

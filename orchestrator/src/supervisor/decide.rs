@@ -11,12 +11,12 @@ use rocket_common::protocol::StopReason;
 pub enum Ending {
     /// The run is complete.
     Finished,
-    /// The ranks left on request; `saved` if every one said that its state is saved.
+    /// The ranks left on request.
     Stopped {
         /// Why they were asked.
         reason: StopReason,
-        /// Whether they agreed, or had to be killed after the grace.
-        saved: bool,
+        /// Whether one had to be killed, since it did not leave in time.
+        killed: bool,
     },
     /// A rank could not go on, and says why.
     Failed {
@@ -134,7 +134,7 @@ pub fn decide(ending: &Ending, history: &History, policy: &Policy) -> Action {
     match ending {
         Ending::Finished => Action::Finish,
         Ending::Fenced => Action::Leave,
-        Ending::Stopped { reason, saved } => stopped(*reason, *saved, history),
+        Ending::Stopped { reason, killed } => stopped(*reason, *killed, history),
         Ending::NotStarted { kind, cause, hint } => Action::Fail {
             kind: *kind,
             cause: cause.clone(),
@@ -174,11 +174,11 @@ pub fn decide(ending: &Ending, history: &History, policy: &Policy) -> Action {
     }
 }
 
-fn stopped(reason: StopReason, saved: bool, history: &History) -> Action {
-    let how = if saved {
-        "saved and left"
-    } else {
+fn stopped(reason: StopReason, killed: bool, history: &History) -> Action {
+    let how = if killed {
         "were killed after the grace period"
+    } else {
+        "left as asked"
     };
     let why = match reason {
         StopReason::Cancelled => return Action::Stop { reason },
@@ -194,7 +194,7 @@ fn stopped(reason: StopReason, saved: bool, history: &History) -> Action {
         } else {
             history.crashes
         },
-        why: format!("{why}: the ranks {how}, and start again from the last checkpoint"),
+        why: format!("{why}; the ranks {how}"),
     }
 }
 
@@ -227,8 +227,9 @@ fn crashed(
         after: backoff(crashes),
         crashes,
         why: format!(
-            "{cause}; relaunch {crashes} of {} from the last checkpoint",
-            policy.max_crashes
+            "{cause}; relaunch {crashes} of {} in {} s",
+            policy.max_crashes,
+            backoff(crashes).as_secs()
         ),
     }
 }

@@ -70,9 +70,7 @@ pub fn ending(ends: &[(u32, RankEnd)], did: &Interventions, protocol: bool) -> E
         // cannot be told, so it is started again, which loses nothing.
         (Some(reason), _) | (None, Some(reason)) => Ending::Stopped {
             reason,
-            saved: ends
-                .iter()
-                .all(|(_, end)| !end.killed && end.exit == Exit::Code(0)),
+            killed: ends.iter().any(|(_, end)| end.killed),
         },
         (None, None) => Ending::Finished,
     }
@@ -183,7 +181,7 @@ mod tests {
         let ends: Vec<(u32, RankEnd)> = (0..).zip(ends).collect();
         match ending(&ends, did, protocol) {
             Ending::Finished => "finished".into(),
-            Ending::Stopped { reason, saved } => format!("stopped {reason:?} saved {saved}"),
+            Ending::Stopped { reason, killed } => format!("stopped {reason:?} killed {killed}"),
             Ending::Failed { rank, kind, .. } => format!("failed {rank} {kind:?}"),
             Ending::Crashed { rank, .. } => format!("crashed {rank}"),
             Ending::Hung { rank, .. } => format!("hung {rank}"),
@@ -217,10 +215,10 @@ mod tests {
             (vec![finished(), finished()],                   &none,   "finished"),
             (vec![finished(), end(Signal(11), None)],        &none,   "finished"),
             (vec![finished(), finished()],                   &asked,  "finished"),
-            (vec![stopped(), stopped()],                     &asked,  "stopped Preempted saved true"),
-            (vec![stopped(), stopped()],                     &none,   "stopped Signal saved true"),
-            (vec![killed(), killed()],                       &asked,  "stopped Preempted saved false"),
-            (vec![stopped(), killed()],                      &asked,  "stopped Preempted saved false"),
+            (vec![stopped(), stopped()],                     &asked,  "stopped Preempted killed false"),
+            (vec![stopped(), stopped()],                     &none,   "stopped Signal killed false"),
+            (vec![killed(), killed()],                       &asked,  "stopped Preempted killed true"),
+            (vec![stopped(), killed()],                      &asked,  "stopped Preempted killed true"),
             (vec![end(Signal(9), None), lost()],             &none,   "crashed 0"),
             (vec![lost(), end(Signal(9), None)],             &none,   "crashed 1"),
             (vec![lost(), lost()],                           &none,   "failed 0 Distributed"),
@@ -257,11 +255,11 @@ mod tests {
             (vec![end(Code(0), None), end(Code(3), None)],   &none,   "crashed 1"),
             (vec![end(Signal(9), None), killed()],           &none,   "crashed 0"),
             (vec![end(Signal(15), None)],                    &none,   "crashed 0"),
-            (vec![end(Signal(15), None)],                    &asked,  "stopped Preempted saved false"),
-            (vec![end(Code(143), None)],                     &asked,  "stopped Preempted saved false"),
-            (vec![end(Code(0), None)],                       &asked,  "stopped Preempted saved true"),
+            (vec![end(Signal(15), None)],                    &asked,  "stopped Preempted killed false"),
+            (vec![end(Code(143), None)],                     &asked,  "stopped Preempted killed false"),
+            (vec![end(Code(0), None)],                       &asked,  "stopped Preempted killed false"),
             (vec![end(Code(1), None)],                       &asked,  "crashed 0"),
-            (vec![killed()],                                 &cancel, "stopped Cancelled saved false"),
+            (vec![killed()],                                 &cancel, "stopped Cancelled killed true"),
             (vec![end(Code(0), record(Outcome::Finished, ExitKind::Ok))], &asked, "finished"),
         ];
         for (ends, did, expected) in table {

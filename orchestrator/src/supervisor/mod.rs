@@ -28,7 +28,7 @@ use rocket_common::run_dir::{Attempt, Claim, Manifest, RunDir};
 
 use crate::backend::{self, Backend};
 use crate::requests;
-use attempt::{Context, Report, not_started};
+use attempt::{Context, Report, at_step, not_started};
 use log::Log;
 use signals::Signals;
 
@@ -138,7 +138,7 @@ impl Supervisor<'_> {
             let action = decide(&report.ending, &history, &Policy { max_crashes });
             tracing::info!("decision: {action:?}");
             history = history.after(&action);
-            let of = |kind| Event::new(kind).attempt(attempt.number()).step(report.step);
+            let of = |kind| at_step(Event::new(kind).attempt(attempt.number()), report.step);
             if let Ending::Stopped { reason, .. } = report.ending
                 && reason != StopReason::Cancelled
             {

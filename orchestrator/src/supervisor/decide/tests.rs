@@ -96,7 +96,7 @@ fn every_failure_of_a_rank_has_its_row() {
 #[test]
 fn the_other_endings_have_theirs() {
     use StopReason as R;
-    let stop = |reason, saved| Ending::Stopped { reason, saved };
+    let stop = |reason, killed| Ending::Stopped { reason, killed };
     let not_started = Ending::NotStarted {
         kind: ExitKind::Pin,
         cause: "c".into(),
@@ -163,7 +163,7 @@ fn words_say_what_happened_and_what_comes() {
     };
     assert_eq!(
         why,
-        "rank 1 was killed; relaunch 1 of 3 from the last checkpoint"
+        "rank 1 was killed; relaunch 1 of 3 in 1 s"
     );
     let fail = decide(&crash(), &FRESH, &Policy { max_crashes: 0 });
     let Action::Fail { cause, hint, .. } = fail else {
