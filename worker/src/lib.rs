@@ -12,5 +12,5 @@ pub mod optim;
 pub mod parity;
 pub mod random;
 pub mod rank;
-pub mod track;
 pub mod text;
+pub mod track;
