@@ -11,9 +11,9 @@ mod recipe;
 pub mod report;
 mod run;
 pub mod state_dicts;
-pub mod zeroshot;
 pub mod stopwords;
 pub mod tokenizer;
+pub mod zeroshot;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,8 +48,6 @@ impl Source {
         {
             text.lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(serde_json::from_str)
-                .collect::<Result<Vec<Value>, _>>()
                 .map(serde_json::from_str::<Value>)
                 .collect::<Result<Vec<_>, _>>()
                 .map(Value::Array)
@@ -114,7 +112,11 @@ pub const CHECKERS: [Checker; 9] = [
         recognises: metrics::recognises,
         check: |source| one("metrics", metrics::check(&source.value)),
     },
-    Checker { kind: "zero-shot", recognises: zeroshot::recognises, check: zeroshot::check },
+    Checker {
+        kind: "zero-shot",
+        recognises: zeroshot::recognises,
+        check: zeroshot::check,
+    },
     Checker {
         kind: "images",
         recognises: images::recognises,
