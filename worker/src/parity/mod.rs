@@ -48,8 +48,8 @@ impl Source {
         {
             text.lines()
                 .filter(|line| !line.trim().is_empty())
-                .map(serde_json::from_str::<Value>)
-                .collect::<Result<Vec<_>, _>>()
+                .map(serde_json::from_str)
+                .collect::<Result<Vec<Value>, _>>()
                 .map(Value::Array)
         } else {
             serde_json::from_str(&text)
