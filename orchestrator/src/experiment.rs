@@ -14,7 +14,11 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Experiment> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let invalid = error.kind() == std::io::ErrorKind::InvalidData;
         let error = Error::io("read the experiment", path, error);
-        if invalid { error.hint("an experiment is a YAML file in UTF-8") } else { error }
+        if invalid {
+            error.hint("an experiment is a YAML file in UTF-8")
+        } else {
+            error
+        }
     })?;
     experiment::parse(&path.display().to_string(), &text, sets).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -43,12 +47,21 @@ pub(crate) fn check_data(experiment: &Experiment) -> Result<()> {
         return Ok(());
     }
     let data = &experiment.data;
-    let keys: [(&str, &PathBuf, bool); 2] =
-        [("data.root", &data.root, true), ("data.metadata", &data.metadata, false)];
+    let keys: [(&str, &PathBuf, bool); 2] = [
+        ("data.root", &data.root, true),
+        ("data.metadata", &data.metadata, false),
+    ];
     for (key, path, folder) in keys {
-        let what = if folder { "the folder of the images" } else { "the file of the captions" };
+        let what = if folder {
+            "the folder of the images"
+        } else {
+            "the file of the captions"
+        };
         if path.as_os_str().is_empty() {
-            return Err(Error::new(ExitKind::Experiment, format!("'{key}', {what}, is not set")));
+            return Err(Error::new(
+                ExitKind::Experiment,
+                format!("'{key}', {what}, is not set"),
+            ));
         }
         if (folder && path.is_dir()) || (!folder && path.is_file()) {
             continue;

@@ -1,8 +1,8 @@
 //! `rocket`: runs vision-language pre-training experiments, pinned to a git commit, until they are done.
 
 pub mod backend;
-pub mod bundle;
 mod build;
+pub mod bundle;
 mod cli;
 mod commands;
 mod experiment;
@@ -32,7 +32,10 @@ pub fn run() -> Result<ExitCode> {
 /// write to has seen enough: that is no error.
 #[must_use]
 pub fn report(error: &Error) -> ExitCode {
-    if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+    if error
+        .io_error()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    {
         return ExitCode::SUCCESS;
     }
     eprintln!("error: {error}");

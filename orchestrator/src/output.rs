@@ -37,7 +37,9 @@ impl Format {
         } else {
             report.human(&mut out)
         };
-        result.and_then(|()| out.flush()).map_err(|error| stdout_error(error))
+        result
+            .and_then(|()| out.flush())
+            .map_err(|error| stdout_error(error))
     }
 }
 
@@ -47,7 +49,9 @@ impl Format {
 /// As [`Format::print`].
 pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(stdout_error)
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(stdout_error)
 }
 
 pub(crate) fn stdout_error(error: io::Error) -> Error {
@@ -65,7 +69,10 @@ impl Table {
     /// With a row of headings.
     #[must_use]
     pub fn new(headings: &[&str]) -> Self {
-        Self { rows: vec![headings.iter().map(|&text| text.to_owned()).collect()], right: Vec::new() }
+        Self {
+            rows: vec![headings.iter().map(|&text| text.to_owned()).collect()],
+            right: Vec::new(),
+        }
     }
 
     /// Sets these columns flush right: numbers.

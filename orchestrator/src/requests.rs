@@ -64,7 +64,9 @@ pub fn stop(attempt: &Attempt, reason: StopReason) -> Result<()> {
 /// Whether a graceful stop of the attempt was asked for.
 #[must_use]
 pub fn stop_asked(attempt: &Attempt) -> Option<StopReason> {
-    atomic::read_json_opt::<Control>(&stop_path(attempt)).ok()??.stop
+    atomic::read_json_opt::<Control>(&stop_path(attempt))
+        .ok()??
+        .stop
 }
 
 fn cancel_path(run: &RunDir) -> PathBuf {

@@ -22,8 +22,14 @@ pub(crate) struct Runs {
 impl Runs {
     /// With what `--runs` says.
     pub(crate) fn new(given: Option<PathBuf>) -> Self {
-        let from_env = || std::env::var_os(ENV).filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        Self { given: given.or_else(from_env) }
+        let from_env = || {
+            std::env::var_os(ENV)
+                .filter(|dir| !dir.is_empty())
+                .map(PathBuf::from)
+        };
+        Self {
+            given: given.or_else(from_env),
+        }
     }
 
     /// The folder, absolute, for a submit from `source`.
@@ -54,7 +60,9 @@ impl Runs {
     pub(crate) fn find(&self, query: &str) -> Result<RunDir> {
         if query.contains('/') {
             let path = Path::new(query);
-            let path = path.canonicalize().map_err(|error| Error::io("open run", path, error))?;
+            let path = path
+                .canonicalize()
+                .map_err(|error| Error::io("open run", path, error))?;
             return RunDir::open(path);
         }
         run_dir::find(&self.root()?, query)

@@ -20,6 +20,8 @@ pub enum Purpose {
     Caption(u32),
     /// Which captions of a sample are used.
     CaptionChoice,
+    /// Torch's generator (dropout) on a rank; epoch is the optimiser step, sample the micro-batch.
+    Dropout(u32),
 }
 
 impl Purpose {
@@ -31,6 +33,7 @@ impl Purpose {
             Self::Image(view) => (3, view),
             Self::Caption(view) => (4, view),
             Self::CaptionChoice => (5, 0),
+            Self::Dropout(rank) => (6, rank),
         };
         (kind << 32) | view as u64
     }

@@ -20,7 +20,9 @@ pub(super) fn end(run: &Path, attempt: u32) -> usize {
     }
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline
-        && found.iter().any(|&(pid, ticks)| host::start_ticks(pid) == Some(ticks))
+        && found
+            .iter()
+            .any(|&(pid, ticks)| host::start_ticks(pid) == Some(ticks))
     {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -29,7 +31,9 @@ pub(super) fn end(run: &Path, attempt: u32) -> usize {
 
 /// Processes, with their start, whose environment names the run and a wanted attempt.
 pub(super) fn find(run: &Path, wanted: impl Fn(u32) -> bool) -> Vec<(u32, u64)> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    let Ok(processes) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     processes
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())

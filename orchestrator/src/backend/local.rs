@@ -38,7 +38,11 @@ impl Backend for Local {
         let program = manifest.bundle.dir.join(bundle::ROCKET);
         let path = run.path().join(OUTPUT);
         let failed = |error| Error::io("write", &path, error);
-        let out = OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?;
+        let out = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .map_err(failed)?;
         let err = out.try_clone().map_err(failed)?;
         let mut command = std::process::Command::new(&program);
         command
@@ -59,6 +63,10 @@ impl Backend for Local {
             .map_err(|error| Error::io("start the supervisor", &program, error))
     }
 
+    fn nodes(&self) -> Vec<String> {
+        vec![host::name()]
+    }
+
     fn launch(&self, launch: &Launch<'_>) -> Result<Running> {
         let ended = leftovers::end(launch.run.path(), launch.attempt.number());
         if ended > 0 {
@@ -74,7 +82,10 @@ impl Backend for Local {
         let mut groups = Vec::new();
         for (rank, mut child) in children {
             if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                groups.push(Group { rank, pid: Pid::from_raw(pid) });
+                groups.push(Group {
+                    rank,
+                    pid: Pid::from_raw(pid),
+                });
             }
             let sender = sender.clone();
             tokio::spawn(async move {
@@ -84,7 +95,6 @@ impl Backend for Local {
         }
         Ok(Running {
             exits,
-            nodes: vec![host::name()],
             control: Box::new(Groups {
                 groups,
                 run: launch.run.clone(),
@@ -97,11 +107,13 @@ impl Backend for Local {
         let Some(highest) = run.highest_attempt()? else {
             return Ok(Liveness::Gone);
         };
-        Ok(match run.claim_of(highest)?.and_then(|claim| claim.is_alive()) {
-            Some(true) => Liveness::Alive,
-            Some(false) => Liveness::Gone,
-            None => Liveness::Unknown,
-        })
+        Ok(
+            match run.claim_of(highest)?.and_then(|claim| claim.is_alive()) {
+                Some(true) => Liveness::Alive,
+                Some(false) => Liveness::Gone,
+                None => Liveness::Unknown,
+            },
+        )
     }
 }
 

@@ -50,8 +50,6 @@ pub struct RankExit {
 pub struct Running {
     /// Each rank's end, once.
     pub exits: UnboundedReceiver<RankExit>,
-    /// Nodes they run on.
-    pub nodes: Vec<String>,
     /// To reach them.
     pub control: Box<dyn Control>,
 }
@@ -87,6 +85,9 @@ pub trait Backend {
     /// # Errors
     /// It was not accepted.
     fn submit(&self, run: &RunDir, manifest: &Manifest) -> Result<()>;
+
+    /// Nodes that ranks would run on; called by the supervisor.
+    fn nodes(&self) -> Vec<String>;
 
     /// Starts the ranks of an attempt; called by the supervisor. First ends what is left of earlier
     /// attempts.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64};
 use object::read::elf::{Dyn, ElfFile, FileHeader, ProgramHeader};
-use object::{Endianness, ReadRef};
+use object::{Endianness, Object, ObjectSection, ReadRef};
 use rocket_common::error::{Error, Result};
 
 /// What an ELF file says about what it loads.
@@ -34,22 +34,47 @@ pub fn libraries(binary: &Path) -> Result<BTreeMap<String, PathBuf>> {
         // has one ignores every RPATH.
         let mut rpaths = expand(&dynamic.rpath, origin);
         rpaths.extend(inherited);
-        let search: &[PathBuf] = if runpath.is_empty() { &rpaths } else { &runpath };
+        let search: &[PathBuf] = if runpath.is_empty() {
+            &rpaths
+        } else {
+            &runpath
+        };
         for name in dynamic.needed {
             if found.contains_key(&name) {
                 continue;
             }
-            let Some(path) = search.iter().map(|dir| dir.join(&name)).find(|path| path.is_file())
+            let Some(path) = search
+                .iter()
+                .map(|dir| dir.join(&name))
+                .find(|path| path.is_file())
             else {
                 continue;
             };
             // The same name again is the same library; the real file names its own neighbours.
-            let real = path.canonicalize().map_err(|error| Error::io("read", &path, error))?;
+            let real = path
+                .canonicalize()
+                .map_err(|error| Error::io("read", &path, error))?;
             found.insert(name, real.clone());
             queue.push_back((real, rpaths.clone()));
         }
     }
     Ok(found)
+}
+
+/// The constants of a binary, where its texts lie. `None` if it is not an ELF file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn constants(path: &Path) -> Result<Option<Vec<u8>>> {
+    let file = fs::File::open(path).map_err(|error| Error::io("read", path, error))?;
+    let cache = object::ReadCache::new(file);
+    let Ok(file) = ElfFile::<FileHeader64<Endianness>, _>::parse(&cache) else {
+        return Ok(None);
+    };
+    let section = file.section_by_name(".rodata");
+    Ok(section
+        .and_then(|section| section.data().ok())
+        .map(<[u8]>::to_vec))
 }
 
 fn expand(paths: &[String], origin: &Path) -> Vec<PathBuf> {
@@ -58,13 +83,22 @@ fn expand(paths: &[String], origin: &Path) -> Vec<PathBuf> {
         .iter()
         .flat_map(|paths| paths.split(':'))
         .filter(|path| !path.is_empty())
-        .map(|path| PathBuf::from(path.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin)))
+        .map(|path| {
+            PathBuf::from(
+                path.replace("${ORIGIN}", &origin)
+                    .replace("$ORIGIN", &origin),
+            )
+        })
         .collect()
 }
 
 fn read(path: &Path) -> Result<Dynamic> {
     let failed = |error: object::Error| {
-        Error::io("read the libraries of", path, std::io::Error::other(error.to_string()))
+        Error::io(
+            "read the libraries of",
+            path,
+            std::io::Error::other(error.to_string()),
+        )
     };
     // Only the headers and the dynamic section are touched, but libraries are hundreds of megabytes.
     let file = fs::File::open(path).map_err(|error| Error::io("read", path, error))?;
@@ -94,7 +128,9 @@ fn parse<'data, R: ReadRef<'data>>(data: R) -> object::Result<Dynamic> {
     };
     let strings = sections.strings(endian, data, link)?;
     for entry in entries {
-        let Some(tag) = entry.tag32(endian) else { continue };
+        let Some(tag) = entry.tag32(endian) else {
+            continue;
+        };
         let list = match i64::from(tag) {
             DT_NEEDED => &mut dynamic.needed,
             DT_RPATH => &mut dynamic.rpath,

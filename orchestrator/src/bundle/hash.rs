@@ -63,9 +63,15 @@ impl Cache {
     #[must_use]
     pub fn open() -> Self {
         let path = cache_dir().map(|dir| dir.join("sha256.json"));
-        let entries =
-            path.as_deref().and_then(|path| atomic::read_json(path).ok()).unwrap_or_default();
-        Self { path, entries, changed: false }
+        let entries = path
+            .as_deref()
+            .and_then(|path| atomic::read_json(path).ok())
+            .unwrap_or_default();
+        Self {
+            path,
+            entries,
+            changed: false,
+        }
     }
 
     /// SHA-256 of a file.
@@ -87,7 +93,9 @@ impl Cache {
             return Ok(sha.clone());
         }
         let sha = sha256(path)?;
-        self.entries.0.insert(path.to_path_buf(), (stamp, sha.clone()));
+        self.entries
+            .0
+            .insert(path.to_path_buf(), (stamp, sha.clone()));
         self.changed = true;
         Ok(sha)
     }
@@ -99,7 +107,9 @@ impl Cache {
 
     /// Writes the cache back, best effort: without it the next submit hashes again.
     pub fn save(&mut self) {
-        let Some(path) = self.path.as_deref().filter(|_| self.changed) else { return };
+        let Some(path) = self.path.as_deref().filter(|_| self.changed) else {
+            return;
+        };
         self.entries.0.retain(|path, _| path.exists());
         let folder = path.parent().unwrap_or(Path::new("/"));
         if fs::create_dir_all(folder).is_ok() {

@@ -8,6 +8,7 @@ use git2::Repository;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 
+use super::elf;
 use crate::pin::{self, Pinned};
 
 const BEGIN: &[u8] = b"ROCKET_BUILD_ID{";
@@ -35,7 +36,11 @@ impl Identity {
     /// # Errors
     /// The file cannot be read.
     pub fn of_binary(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|error| Error::io("read", path, error))?;
+        // Debug information makes the whole file many times larger than its constants.
+        let bytes = match elf::constants(path)? {
+            Some(bytes) => bytes,
+            None => fs::read(path).map_err(|error| Error::io("read", path, error))?,
+        };
         Ok(Self::parse(&bytes).unwrap_or_default())
     }
 
@@ -91,7 +96,12 @@ impl Identity {
     ///
     /// # Errors
     /// Kind [`ExitKind::Pin`], with how to build from the commit.
-    pub fn check(&self, binary: &str, repo: &Repository, pinned: &Pinned) -> Result<Option<String>> {
+    pub fn check(
+        &self,
+        binary: &str,
+        repo: &Repository,
+        pinned: &Pinned,
+    ) -> Result<Option<String>> {
         if !self.is_known() {
             return Ok(Some(format!(
                 "{binary} does not say which sources it was built from; only its bytes are pinned"
@@ -139,6 +149,9 @@ mod tests {
     #[test]
     fn this_build_knows_its_sources() {
         let own = Identity::own();
-        assert!(!own.is_known() || own.sources.contains_key("orchestrator/src"), "{own:?}");
+        assert!(
+            !own.is_known() || own.sources.contains_key("orchestrator/src"),
+            "{own:?}"
+        );
     }
 }

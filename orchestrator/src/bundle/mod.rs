@@ -40,8 +40,13 @@ pub fn find_worker(own: &Path) -> Result<PathBuf> {
     if path.is_file() {
         return std::path::absolute(&path).map_err(|error| Error::io("find", &path, error));
     }
-    Err(Error::new(ExitKind::Usage, format!("the trainer '{}' is not there", path.display()))
-        .hint(format!("build it (cargo build --release), or name it in {WORKER_ENV}")))
+    Err(Error::new(
+        ExitKind::Usage,
+        format!("the trainer '{}' is not there", path.display()),
+    )
+    .hint(format!(
+        "build it (cargo build --release), or name it in {WORKER_ENV}"
+    )))
 }
 
 /// Copies binaries, and the libraries that they load, into the store of bundles, unless one with the
@@ -63,7 +68,10 @@ pub fn make(store: &Path, rocket: &Path, worker: Option<&Path>) -> Result<Bundle
     for (name, path) in &sources {
         files.insert(name.clone(), cache.sha256(path)?);
     }
-    let list: String = files.iter().map(|(name, sha)| format!("{sha}  {name}\n")).collect();
+    let list: String = files
+        .iter()
+        .map(|(name, sha)| format!("{sha}  {name}\n"))
+        .collect();
     let dir = store.join(&sha256_text(&list)[..16]);
     if !is_whole(&dir, &files) {
         let result = copy(store, &dir, &sources, &files);
@@ -97,7 +105,11 @@ fn copy(
             // A copy and no hard link: a build that writes its output in place would change both.
             // std copies by copy_file_range, which shares blocks where the file system can.
             fs::copy(from, &to).map_err(|error| Error::io("copy a program to", &to, error))?;
-            let mode = if name.starts_with("bin/") { 0o555 } else { 0o444 };
+            let mode = if name.starts_with("bin/") {
+                0o555
+            } else {
+                0o444
+            };
             fs::set_permissions(&to, fs::Permissions::from_mode(mode))
                 .map_err(|error| Error::io("set the mode of", &to, error))?;
             if sha256(&to)? != files[name] {

@@ -38,7 +38,10 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     if matches!(view.status, Status::Finished | Status::Failed) {
         return Err(Error::new(
             ExitKind::Usage,
-            format!("run {id} has {} already: there is nothing to cancel", view.status),
+            format!(
+                "run {id} has {} already: there is nothing to cancel",
+                view.status
+            ),
         ));
     }
     requests::cancel(&run, Cancel { now: args.now })?;

@@ -37,7 +37,11 @@ pub(crate) struct Args {
 
 impl Args {
     fn path(&self, attempt: &Attempt) -> PathBuf {
-        if self.supervisor { attempt.supervisor_log_path() } else { attempt.log_path(self.rank) }
+        if self.supervisor {
+            attempt.supervisor_log_path()
+        } else {
+            attempt.log_path(self.rank)
+        }
     }
 }
 
@@ -54,7 +58,9 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         )
         .hint(format!("rocket status {}", run.id())));
     };
-    let attempt = args.attempt.map_or(last.clone(), |number| run.attempt(number));
+    let attempt = args
+        .attempt
+        .map_or(last.clone(), |number| run.attempt(number));
     let path = args.path(&attempt);
     if !path.exists() {
         return Err(missing(args, &run, &attempt, &last));
@@ -67,10 +73,17 @@ fn missing(args: &Args, run: &RunDir, attempt: &Attempt, last: &Attempt) -> Erro
     if attempt.number() > last.number() {
         return Error::new(
             ExitKind::Usage,
-            format!("run {} has no attempt {}; its last is {}", run.id(), attempt.number(), last.number()),
+            format!(
+                "run {} has no attempt {}; its last is {}",
+                run.id(),
+                attempt.number(),
+                last.number()
+            ),
         );
     }
-    let ranks = (0..).take_while(|&rank| attempt.log_path(rank).exists()).count();
+    let ranks = (0..)
+        .take_while(|&rank| attempt.log_path(rank).exists())
+        .count();
     let error = Error::new(
         ExitKind::Usage,
         format!(
@@ -80,7 +93,11 @@ fn missing(args: &Args, run: &RunDir, attempt: &Attempt, last: &Attempt) -> Erro
             run.id()
         ),
     );
-    if ranks == 0 { error.hint(format!("rocket logs {} --supervisor", run.id())) } else { error }
+    if ranks == 0 {
+        error.hint(format!("rocket logs {} --supervisor", run.id()))
+    } else {
+        error
+    }
 }
 
 fn follow(args: &Args, run: &RunDir) -> Result<()> {
@@ -90,7 +107,9 @@ fn follow(args: &Args, run: &RunDir) -> Result<()> {
         // Looked at before reading: what was written until it settled is still read.
         let view = RunView::read(run)?;
         let settled = view.status.is_settled() && view.supervisor.is_none();
-        let newer = run.highest_attempt()?.is_some_and(|highest| highest > number);
+        let newer = run
+            .highest_attempt()?
+            .is_some_and(|highest| highest > number);
         let path = args.path(&run.attempt(number));
         if path.exists() {
             offset = copy(&path, offset)?;

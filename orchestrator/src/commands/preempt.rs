@@ -23,10 +23,17 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let (Some(_), Some(attempt)) = (&view.supervisor, view.attempt) else {
         return Err(Error::new(
             ExitKind::Usage,
-            format!("run {} is {}: there is nothing to stop", run.id(), view.status),
+            format!(
+                "run {} is {}: there is nothing to stop",
+                run.id(),
+                view.status
+            ),
         ));
     };
     requests::stop(&run.attempt(attempt), StopReason::Preempted)?;
-    output::print(&format!("attempt {attempt} of run {} is asked to save and leave\n", run.id()))?;
+    output::print(&format!(
+        "attempt {attempt} of run {} is asked to save and leave\n",
+        run.id()
+    ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -31,15 +31,17 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let manifest = run.manifest()?;
     let view = RunView::read(&run)?;
     if view.status == Status::Finished {
-        output::print(&format!("run {id} has finished: there is nothing left to do\n"))?;
+        output::print(&format!(
+            "run {id} has finished: there is nothing left to do\n"
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
     let backend = backend::of(manifest.backend)?;
     match backend.liveness(&run)? {
         Liveness::Alive => {
-            let who = view
-                .supervisor
-                .map_or(String::new(), |who| format!(" (process {} on {})", who.pid, who.host));
+            let who = view.supervisor.map_or(String::new(), |who| {
+                format!(" (process {} on {})", who.pid, who.host)
+            });
             return Err(Error::new(
                 ExitKind::Usage,
                 format!("run {id} is {}: its supervisor lives{who}", view.status),
@@ -65,7 +67,9 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         })?;
     }
     let attempt = run.highest_attempt()?;
-    writer.append(Event::new(EventKind::Resumed { backend: backend.kind() }))?;
+    writer.append(Event::new(EventKind::Resumed {
+        backend: backend.kind(),
+    }))?;
     backend.submit(&run, &manifest)?;
     let from = match view.checkpoint {
         Some(step) => format!("goes on from its checkpoint at step {step}"),

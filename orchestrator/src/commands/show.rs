@@ -29,7 +29,12 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let state = events::derive(&events);
     let attempts = state.attempts.clone();
     let view = RunView::of(&run, &manifest, state)?;
-    args.format.print(&Show { status: view, manifest, attempts, events })?;
+    args.format.print(&Show {
+        status: view,
+        manifest,
+        attempts,
+        events,
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -44,8 +49,17 @@ struct Show {
 
 impl Report for Show {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
-        let Self { status, manifest, events, .. } = self;
-        let snapshot = if manifest.snapshot { " with the changes of the work tree" } else { "" };
+        let Self {
+            status,
+            manifest,
+            events,
+            ..
+        } = self;
+        let snapshot = if manifest.snapshot {
+            " with the changes of the work tree"
+        } else {
+            ""
+        };
         writeln!(out, "run         {}", status.run)?;
         writeln!(out, "state       {}", status.status)?;
         if let Some(cause) = &status.cause {
@@ -55,17 +69,33 @@ impl Report for Show {
             writeln!(out, "hint        {hint}")?;
         }
         if let Some(supervisor) = &status.supervisor {
-            writeln!(out, "supervisor  process {} on {}", supervisor.pid, supervisor.host)?;
+            writeln!(
+                out,
+                "supervisor  process {} on {}",
+                supervisor.pid, supervisor.host
+            )?;
         }
         writeln!(out, "experiment  {}", manifest.experiment_path.display())?;
-        writeln!(out, "commit      {} ({})", manifest.commit, pin::ref_name(&manifest.run_id))?;
+        writeln!(
+            out,
+            "commit      {} ({})",
+            manifest.commit,
+            pin::ref_name(&manifest.run_id)
+        )?;
         writeln!(out, "made from   {}{snapshot}", manifest.parent_commit)?;
         writeln!(out, "programs    {}", manifest.bundle.dir.display())?;
         writeln!(out, "directory   {}", status.dir.display())?;
         writeln!(out, "\nhistory")?;
         for event in events {
-            let attempt = event.attempt.map_or_else(|| "  ".into(), |n| format!("{n:>2}"));
-            writeln!(out, "  {}  {attempt}  {}", time(event.time), event_line(event))?;
+            let attempt = event
+                .attempt
+                .map_or_else(|| "  ".into(), |n| format!("{n:>2}"));
+            writeln!(
+                out,
+                "  {}  {attempt}  {}",
+                time(event.time),
+                event_line(event)
+            )?;
         }
         Ok(())
     }

@@ -16,14 +16,15 @@ use crate::view::{RunView, duration, rate};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Runs, by id, beginning of an id, or experiment name; all if none is named
-    runs: Vec<String>,
+    #[arg(value_name = "RUN")]
+    queries: Vec<String>,
     #[command(flatten)]
     format: Format,
 }
 
 pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let mut views = Vec::new();
-    if args.runs.is_empty() {
+    if args.queries.is_empty() {
         for run in run_dir::list(&runs.root()?)? {
             // One damaged run must not hide the others.
             match RunView::read(&run) {
@@ -33,7 +34,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         }
         views.sort_by_key(|view| view.submitted);
     } else {
-        for query in &args.runs {
+        for query in &args.queries {
             views.push(RunView::read(&runs.find(query)?)?);
         }
     }
@@ -50,9 +51,10 @@ impl Report for Status {
         if self.0.is_empty() {
             return writeln!(out, "no runs yet; start one with: rocket submit exp.yaml");
         }
-        let mut table =
-            Table::new(&["RUN", "STATE", "ATTEMPT", "STEP", "EPOCH", "RATE", "LEFT", "SCORE"])
-                .right(&[2, 3, 4, 5, 6]);
+        let mut table = Table::new(&[
+            "RUN", "STATE", "ATTEMPT", "STEP", "EPOCH", "RATE", "LEFT", "SCORE",
+        ])
+        .right(&[2, 3, 4, 5, 6]);
         for view in &self.0 {
             table.row(row(view));
         }
@@ -88,7 +90,10 @@ fn row(view: &RunView) -> Vec<String> {
         or_dash(step),
         or_dash(view.epoch.map(|epoch| format!("{epoch:.2}"))),
         or_dash(view.samples_per_second.filter(|rate| *rate > 0.0).map(rate)),
-        or_dash(view.eta_seconds.map(|seconds| duration(Duration::from_secs(seconds)))),
+        or_dash(
+            view.eta_seconds
+                .map(|seconds| duration(Duration::from_secs(seconds))),
+        ),
         or_dash(score),
     ]
 }

@@ -64,7 +64,9 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         view::wait_for_attempt(&run, None)?;
         return view::follow(&run);
     }
-    output::print(&format!("  next       rocket status {id} | rocket logs {id} -f | rocket cancel {id}\n"))?;
+    output::print(&format!(
+        "  next       rocket status {id} | rocket logs {id} -f | rocket cancel {id}\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -105,13 +107,23 @@ impl Plan {
 
         let exempt = source.relative(&experiment_path);
         let changes = Changes::find(&source, exempt.as_deref())?;
-        let mode = if args.snapshot { Mode::Snapshot } else { Mode::Head };
+        let mode = if args.snapshot {
+            Mode::Snapshot
+        } else {
+            Mode::Head
+        };
         let mut notes = Vec::new();
         if !args.snapshot {
             changes.refuse()?;
             notes.extend(changes.untracked_note());
         }
-        let pinned = pin::create(&source, &changes, mode, &experiment.name, &experiment.to_yaml())?;
+        let pinned = pin::create(
+            &source,
+            &changes,
+            mode,
+            &experiment.name,
+            &experiment.to_yaml(),
+        )?;
         notes.extend(pinned.notes.iter().cloned());
         if pinned.commit == source.head() {
             notes.push("nothing differs from HEAD".into());
@@ -140,8 +152,11 @@ impl Plan {
     fn describe(&self) -> String {
         let ranks = self.experiment.cluster.world_size();
         let programs = [Some(&self.rocket), self.worker.as_ref()];
-        let programs: Vec<String> =
-            programs.into_iter().flatten().map(|path| path.display().to_string()).collect();
+        let programs: Vec<String> = programs
+            .into_iter()
+            .flatten()
+            .map(|path| path.display().to_string())
+            .collect();
         format!(
             "run         {}\ndirectory   {}\ncommit      {}\nmade from   {}{}\nprograms    {}\nbackend     {} with {ranks} ranks\nrecipe      {}\n\n{}",
             self.run_id,
@@ -165,7 +180,9 @@ impl Plan {
         make_root(&self.root)?;
         let store = self.root.join(pin::STORE);
         pin::publish(&self.source, &self.pinned, &self.run_id, &store)?;
-        let result = self.programs(build).and_then(|bundle| self.make_run(bundle));
+        let result = self
+            .programs(build)
+            .and_then(|bundle| self.make_run(bundle));
         let run = result.inspect_err(|_| {
             // Not if the directory exists: the ref then is another submit's as well.
             if !self.root.join(&self.run_id).exists() {
@@ -174,7 +191,9 @@ impl Plan {
         })?;
         let manifest = run.manifest()?;
         let mut events = EventWriter::new(&run, "submit");
-        events.append(Event::new(EventKind::Submitted { backend: self.backend.kind() }))?;
+        events.append(Event::new(EventKind::Submitted {
+            backend: self.backend.kind(),
+        }))?;
         if let Err(error) = self.backend.submit(&run, &manifest) {
             let kind = EventKind::Failed { exit: error.kind() };
             events.append(Event::new(kind).cause(error.to_string()))?;
@@ -213,7 +232,11 @@ impl Plan {
             repo: self.source.root().to_path_buf(),
         };
         RunDir::create(&self.root, &manifest, &self.yaml).map_err(|error| {
-            if self.root.join(&self.run_id).exists() { exists(&self.run_id, self.again) } else { error }
+            if self.root.join(&self.run_id).exists() {
+                exists(&self.run_id, self.again)
+            } else {
+                error
+            }
         })
     }
 }
@@ -229,7 +252,10 @@ fn programs(
     let rocket = std::env::current_exe()
         .map_err(|error| Error::io("find", Path::new("/proc/self/exe"), error))?;
     if args.build {
-        let worker = experiment.command.is_none().then(|| rocket.with_file_name("rocket-worker"));
+        let worker = experiment
+            .command
+            .is_none()
+            .then(|| rocket.with_file_name("rocket-worker"));
         return Ok((rocket, worker));
     }
     let repo = source.repository();
@@ -253,7 +279,10 @@ fn choose_id(root: &Path, name: &str, pinned: &Pinned, again: bool) -> Result<St
         return Err(exists(&first, false));
     }
     let free = (2..).map(|count| run_dir::run_id(name, &commit, Some(count)));
-    Ok(free.into_iter().find(|id| !root.join(id).exists()).unwrap_or(first))
+    Ok(free
+        .into_iter()
+        .find(|id| !root.join(id).exists())
+        .unwrap_or(first))
 }
 
 fn exists(run_id: &str, again: bool) -> Error {
@@ -265,7 +294,9 @@ fn exists(run_id: &str, again: bool) -> Error {
         return error.hint("somebody submitted it at the same moment; try once more");
     }
     error
-        .hint(format!("look at it with 'rocket status {run_id}', go on with 'rocket resume {run_id}'"))
+        .hint(format!(
+            "look at it with 'rocket status {run_id}', go on with 'rocket resume {run_id}'"
+        ))
         .hint("or run it once more with --again")
 }
 

@@ -61,7 +61,10 @@ impl Changes {
             if status == Status::WT_NEW {
                 changes.untracked.push(path);
             } else if !(status == Status::WT_MODIFIED && lfs::is_unchanged(source, &path)) {
-                changes.tracked.push(Change { what: word(status), path });
+                changes.tracked.push(Change {
+                    what: word(status),
+                    path,
+                });
             }
         }
         changes.tracked.sort_by(|a, b| a.path.cmp(&b.path));
@@ -95,14 +98,21 @@ impl Changes {
     /// One line that names the untracked files, if there are any.
     #[must_use]
     pub fn untracked_note(&self) -> Option<String> {
-        let first: Vec<_> =
-            self.untracked.iter().take(5).map(|path| path.display().to_string()).collect();
+        let first: Vec<_> = self
+            .untracked
+            .iter()
+            .take(5)
+            .map(|path| path.display().to_string())
+            .collect();
         let more = match self.untracked.len() {
             0 => return None,
             n if n > first.len() => format!(" and {} more", n - first.len()),
             _ => String::new(),
         };
-        Some(format!("untracked and so not in the pinned commit: {}{more}", first.join(", ")))
+        Some(format!(
+            "untracked and so not in the pinned commit: {}{more}",
+            first.join(", ")
+        ))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Files of the pinned tree, written out for the ranks.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
-use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use git2::{Blob, ObjectType, Oid, Repository, TreeWalkMode, TreeWalkResult};
@@ -29,11 +29,18 @@ pub enum Export {
 /// A commit that the store does not hold, or a folder that cannot be written.
 pub fn export(store: &Path, commit: Oid, what: &Export, into: &Path) -> Result<()> {
     let doing = |error: git2::Error| {
-        git_error(&format!("read commit {commit} from '{}'", store.display()), &error)
-            .with_kind(ExitKind::Pin)
+        git_error(
+            &format!("read commit {commit} from '{}'", store.display()),
+            &error,
+        )
+        .with_kind(ExitKind::Pin)
     };
     let repo = Repository::open_bare(store).map_err(doing)?;
-    let tree = repo.find_commit(commit).map_err(doing)?.tree().map_err(doing)?;
+    let tree = repo
+        .find_commit(commit)
+        .map_err(doing)?
+        .tree()
+        .map_err(doing)?;
     let wanted = |path: &Path| match what {
         Export::All => true,
         Export::Paths(paths) => paths.iter().any(|wanted| path.starts_with(normal(wanted))),
@@ -78,5 +85,7 @@ fn write(path: &Path, blob: &Blob<'_>, mode: i32) -> std::io::Result<()> {
 
 /// `./a//b` as `a/b`.
 fn normal(path: &Path) -> PathBuf {
-    path.components().filter(|part| !matches!(part, Component::CurDir)).collect()
+    path.components()
+        .filter(|part| !matches!(part, Component::CurDir))
+        .collect()
 }

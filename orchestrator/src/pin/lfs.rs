@@ -13,7 +13,9 @@ use super::Source;
 /// Whether git hands this path to the LFS filter.
 pub(super) fn is_managed(source: &Source, path: &Path) -> bool {
     matches!(
-        source.repository().get_attr(path, "filter", AttrCheckFlags::FILE_THEN_INDEX),
+        source
+            .repository()
+            .get_attr(path, "filter", AttrCheckFlags::FILE_THEN_INDEX),
         Ok(Some("lfs"))
     )
 }

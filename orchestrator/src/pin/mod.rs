@@ -17,8 +17,8 @@ pub use changes::{Change, Changes};
 pub use export::{Export, export};
 pub use name::check_name;
 pub use source::Source;
-pub use tree::{Mode, Pinned, create};
 pub(crate) use tree::ids;
+pub use tree::{Mode, Pinned, create};
 
 use std::path::Path;
 
@@ -85,8 +85,12 @@ fn open_or_init(store: &Path) -> Result<Repository> {
         return Repository::open_bare(store)
             .map_err(|error| git_error(&format!("open '{}'", store.display()), &error));
     }
-    Repository::init_bare(store)
-        .map_err(|error| git_error(&format!("make the store of pins '{}'", store.display()), &error))
+    Repository::init_bare(store).map_err(|error| {
+        git_error(
+            &format!("make the store of pins '{}'", store.display()),
+            &error,
+        )
+    })
 }
 
 /// Copies a commit and what it reaches, less what the store's own refs already reach, as one pack.
@@ -114,13 +118,15 @@ fn copy_objects(from: &Repository, to: &Repository, commit: Oid) -> Result<(), g
     let odb = to.odb()?;
     let mut writer = odb.packwriter()?;
     let mut failed = None;
-    builder.foreach(|chunk| match std::io::Write::write_all(&mut writer, chunk) {
-        Ok(()) => true,
-        Err(error) => {
-            failed = Some(error);
-            false
-        }
-    })?;
+    builder.foreach(
+        |chunk| match std::io::Write::write_all(&mut writer, chunk) {
+            Ok(()) => true,
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        },
+    )?;
     if let Some(error) = failed {
         return Err(git2::Error::from_str(&error.to_string()));
     }

@@ -50,7 +50,11 @@ fn suggestion(name: &str) -> String {
         .take(MAX_NAME)
         .collect();
     let clean = clean.trim_end_matches(['-', '.']).trim_end_matches(".lock");
-    if clean.is_empty() { "experiment".into() } else { clean.into() }
+    if clean.is_empty() {
+        "experiment".into()
+    } else {
+        clean.into()
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +74,11 @@ mod tests {
             ("ref.lock", "ref"),
         ] {
             let error = check_name(bad).unwrap_err();
-            assert_eq!(error.hints(), [format!("set for example 'name: {good}'")], "{bad:?}");
+            assert_eq!(
+                error.hints(),
+                [format!("set for example 'name: {good}'")],
+                "{bad:?}"
+            );
         }
         for good in ["demo", "CL2L_R50_CL2L", "a-b.c", "2023"] {
             check_name(good).unwrap();

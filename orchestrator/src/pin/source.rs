@@ -41,10 +41,14 @@ impl Source {
             ExitKind::Usage,
             format!(
                 "'{}' is in no git repository, and a run is pinned to a commit",
-                std::path::absolute(place).unwrap_or_else(|_| place.to_path_buf()).display()
+                std::path::absolute(place)
+                    .unwrap_or_else(|_| place.to_path_buf())
+                    .display()
             ),
         )
-        .hint("go to the repository of your code, or make one: git init && git add -A && git commit"))
+        .hint(
+            "go to the repository of your code, or make one: git init && git add -A && git commit",
+        ))
     }
 
     fn new(repo: Repository) -> Result<Self> {
@@ -61,15 +65,16 @@ impl Source {
         let root = root.canonicalize().unwrap_or(root);
         let (head, branch) = match repo.head() {
             Ok(head) => {
-                let branch = head.is_branch().then(|| head.shorthand().ok().map(String::from)).flatten();
+                let branch = head
+                    .is_branch()
+                    .then(|| head.shorthand().ok().map(String::from))
+                    .flatten();
                 let commit = head
                     .peel_to_commit()
                     .map_err(|error| git_error("read the commit HEAD points to", &error))?;
                 (commit.id(), branch)
             }
-            Err(error)
-                if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) =>
-            {
+            Err(error) if matches!(error.code(), ErrorCode::UnbornBranch | ErrorCode::NotFound) => {
                 return Err(Error::new(
                     ExitKind::Usage,
                     format!("the repository '{}' has no commit yet", root.display()),
@@ -78,7 +83,12 @@ impl Source {
             }
             Err(error) => return Err(git_error("read HEAD", &error)),
         };
-        Ok(Self { repo, root, head, branch })
+        Ok(Self {
+            repo,
+            root,
+            head,
+            branch,
+        })
     }
 
     /// Top of the work tree, without symbolic links.

@@ -52,7 +52,9 @@ pub fn create(
     let mut index = Index::new().map_err(doing)?;
     repo.set_index(&mut index).map_err(doing)?;
     let head = source.head_commit()?;
-    index.read_tree(&head.tree().map_err(doing)?).map_err(doing)?;
+    index
+        .read_tree(&head.tree().map_err(doing)?)
+        .map_err(doing)?;
 
     let mut notes = Vec::new();
     if mode == Mode::Snapshot {
@@ -74,7 +76,12 @@ pub fn create(
             &[&parent],
         )
         .map_err(doing)?;
-    Ok(Pinned { commit, tree, parent: head.id(), notes })
+    Ok(Pinned {
+        commit,
+        tree,
+        parent: head.id(),
+        notes,
+    })
 }
 
 fn take_changes(
@@ -102,11 +109,19 @@ fn take_changes(
                 "commit in the submodule, and then the submodule here",
             );
         }
-        let exists = source.root().join(path).symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+        let exists = source
+            .root()
+            .join(path)
+            .symlink_metadata()
+            .is_ok_and(|meta| !meta.is_dir());
         if exists && lfs::is_managed(source, path) {
             return refuse("it is kept by Git LFS", "commit it first");
         }
-        let done = if exists { index.add_path(path) } else { remove(index, path) };
+        let done = if exists {
+            index.add_path(path)
+        } else {
+            remove(index, path)
+        };
         done.map_err(|error| git_error(&format!("snapshot '{}'", path.display()), &error))?;
     }
     for path in &changes.untracked {
@@ -142,7 +157,12 @@ fn is_submodule(source: &Source, path: &Path) -> bool {
 fn refuse_large(source: &Source, untracked: &[PathBuf]) -> Result<()> {
     let mut sizes: Vec<(u64, &PathBuf)> = untracked
         .iter()
-        .filter_map(|path| Some((source.root().join(path).symlink_metadata().ok()?.len(), path)))
+        .filter_map(|path| {
+            Some((
+                source.root().join(path).symlink_metadata().ok()?.len(),
+                path,
+            ))
+        })
         .collect();
     let total: u64 = sizes.iter().map(|(size, _)| size).sum();
     if total <= MAX_UNTRACKED {
@@ -181,9 +201,15 @@ fn entry(path: &str, id: Oid) -> IndexEntry {
 
 /// Ids of paths in a tree, `None` where the tree has no such path.
 pub(crate) fn ids(repo: &Repository, tree: Oid, paths: &[&str]) -> Result<Vec<Option<String>>> {
-    let tree = repo.find_tree(tree).map_err(|error| git_error("read the pinned tree", &error))?;
+    let tree = repo
+        .find_tree(tree)
+        .map_err(|error| git_error("read the pinned tree", &error))?;
     Ok(paths
         .iter()
-        .map(|path| tree.get_path(Path::new(path)).ok().map(|entry| entry.id().to_string()))
+        .map(|path| {
+            tree.get_path(Path::new(path))
+                .ok()
+                .map(|entry| entry.id().to_string())
+        })
         .collect())
 }

@@ -12,12 +12,12 @@ use rocket_common::experiment::Experiment;
 use rocket_common::protocol::{self, Control, Outcome, StopReason, env};
 use rocket_common::run_dir::{Attempt, Manifest, RunDir};
 
+use super::Events;
 use super::decide::Ending;
 use super::ending::{Exit, Interventions, RankEnd, ending};
 use super::signals::{Asked, Signals};
 use super::verify::pin_dir;
 use super::watchdog::Watchdog;
-use super::Events;
 use crate::backend::{Backend, Launch, RankExit, Running};
 use crate::{bundle, requests};
 
@@ -51,13 +51,21 @@ impl Context<'_> {
     fn launch(&self) -> Result<Launch<'_>> {
         let pin = pin_dir(self.run);
         let (argv, cwd, choose_port): (Vec<OsString>, _, _) = match &self.experiment.command {
-            Some(command) => (command.iter().map(OsString::from).collect(), pin.clone(), true),
+            Some(command) => (
+                command.iter().map(OsString::from).collect(),
+                pin.clone(),
+                true,
+            ),
             None => {
                 let worker = self.manifest.bundle.dir.join(bundle::WORKER);
                 // Relative paths that only the trainer knows (in a catalog) are the repository's.
                 let repo = &self.manifest.repo;
                 let cwd = if repo.is_dir() { repo } else { self.run.path() };
-                (vec![worker.into(), "train".into()], cwd.to_path_buf(), false)
+                (
+                    vec![worker.into(), "train".into()],
+                    cwd.to_path_buf(),
+                    false,
+                )
             }
         };
         let world_size = self.experiment.cluster.world_size();
@@ -74,7 +82,12 @@ impl Context<'_> {
             let threads = self.experiment.train.threads.to_string();
             env.push(("OMP_NUM_THREADS".into(), threads.into()));
             // These come before $ORIGIN, and would put other libraries under the pinned program.
-            without.extend(["LD_LIBRARY_PATH", "LD_PRELOAD", "OMP_THREAD_LIMIT", "MKL_NUM_THREADS"]);
+            without.extend([
+                "LD_LIBRARY_PATH",
+                "LD_PRELOAD",
+                "OMP_THREAD_LIMIT",
+                "MKL_NUM_THREADS",
+            ]);
         }
         Ok(Launch {
             run: self.run,
@@ -91,19 +104,26 @@ impl Context<'_> {
     /// Starts the ranks and stays until all of them are gone.
     pub(super) async fn go(&self, events: &mut Events, signals: &mut Signals) -> Report {
         let started = self.launch().and_then(|launch| {
+            // Before the ranks have anything to say themselves.
+            let kind = EventKind::AttemptStarted { world_size: launch.world_size };
+            let event = Event::new(kind).attempt(self.attempt.number());
+            events.add(event.nodes(self.backend.nodes()));
             let running = self.backend.launch(&launch)?;
             Ok((launch.world_size, running))
         });
         let (world_size, running) = match started {
             Ok(started) => started,
-            Err(error) => return Report { ending: not_started(&error), step: 0 },
+            Err(error) => {
+                return Report {
+                    ending: not_started(&error),
+                    step: 0,
+                };
+            }
         };
-        events.add(
-            Event::new(EventKind::AttemptStarted { world_size })
-                .attempt(self.attempt.number())
-                .nodes(running.nodes.clone()),
+        tracing::info!(
+            "attempt {} started with {world_size} ranks",
+            self.attempt.number()
         );
-        tracing::info!("attempt {} started with {world_size} ranks", self.attempt.number());
         let mut watch = Watch::new(self, world_size, running);
         watch.until_all_ended(events, signals).await;
         watch.report(events)
@@ -120,6 +140,11 @@ pub(super) fn not_started(error: &Error) -> Ending {
         cause: error.to_string(),
         hint: (!error.hints().is_empty()).then(|| error.hints().join("; ")),
     }
+}
+
+/// With the step, if there is any: other programs than the trainer count none.
+pub(super) fn at_step(event: Event, step: u64) -> Event {
+    if step > 0 { event.step(step) } else { event }
 }
 
 struct Watch<'a> {
@@ -199,7 +224,14 @@ impl<'a> Watch<'a> {
             None => self.protocol || exit != Exit::Code(0),
         };
         let killed = self.killed && exit == Exit::Signal(Signal::SIGKILL as i32);
-        self.ends.push((rank, RankEnd { exit, record, killed }));
+        self.ends.push((
+            rank,
+            RankEnd {
+                exit,
+                record,
+                killed,
+            },
+        ));
         if self.ends.len() == self.world_size as usize {
             return;
         }
@@ -221,7 +253,9 @@ impl<'a> Watch<'a> {
             Asked::Interrupt if self.did.stop.is_some() => self.kill(),
             Asked::Interrupt => {
                 // A person at the terminal wants it to end; `rocket resume` goes on.
-                if let Err(error) = requests::cancel(self.context.run, requests::Cancel { now: false }) {
+                if let Err(error) =
+                    requests::cancel(self.context.run, requests::Cancel { now: false })
+                {
                     tracing::warn!("{error}");
                 }
             }
@@ -256,7 +290,9 @@ impl<'a> Watch<'a> {
         for rank in 0..self.world_size {
             self.note_beat(rank, now);
         }
-        if !self.killed && let Some((rank, cause)) = self.watchdog.hung(now) {
+        if !self.killed
+            && let Some((rank, cause)) = self.watchdog.hung(now)
+        {
             tracing::warn!("{cause}: the ranks are killed");
             self.did.hung = Some((rank, cause));
             self.kill();
@@ -294,11 +330,11 @@ impl<'a> Watch<'a> {
         if let Err(error) = protocol::write_control(self.context.attempt, &control) {
             tracing::warn!("{error}");
         }
-        events.add(
-            Event::new(EventKind::StopRequested { reason })
-                .attempt(self.context.attempt.number())
-                .step(self.step()),
-        );
+        for rank in 0..self.world_size {
+            self.note_beat(rank, Instant::now());
+        }
+        let event = Event::new(EventKind::StopRequested { reason });
+        events.add(self.event_at_step(event));
         if !self.protocol {
             self.running.control.signal(Signal::SIGTERM);
         }
@@ -327,30 +363,45 @@ impl<'a> Watch<'a> {
 
     fn report(&self, events: &mut Events) -> Report {
         let ending = ending(&self.ends, &self.did, self.protocol);
-        tracing::info!("attempt {} ended: {ending:?}", self.context.attempt.number());
+        tracing::info!(
+            "attempt {} ended: {ending:?}",
+            self.context.attempt.number()
+        );
         if let Some(event) = self.failure_event(&ending) {
             events.add(event);
         }
-        Report { ending, step: self.step() }
+        Report {
+            ending,
+            step: self.step(),
+        }
+    }
+
+    /// With the attempt, and the step if the ranks count any.
+    fn event_at_step(&self, event: Event) -> Event {
+        at_step(event.attempt(self.context.attempt.number()), self.step())
     }
 
     fn failure_event(&self, ending: &Ending) -> Option<Event> {
         let (rank, cause, hint) = match ending {
-            Ending::Failed { rank, cause, hint, .. } => (*rank, cause, hint.clone()),
+            Ending::Failed {
+                rank, cause, hint, ..
+            } => (*rank, cause, hint.clone()),
             Ending::Crashed { rank, cause } | Ending::Hung { rank, cause } => (*rank, cause, None),
             _ => return None,
         };
-        let end = self.ends.iter().find(|(of, _)| *of == rank).map(|(_, end)| end);
+        let end = self
+            .ends
+            .iter()
+            .find(|(of, _)| *of == rank)
+            .map(|(_, end)| end);
         let (exit, signal) = match (ending, end.map(|end| end.exit)) {
             (Ending::Failed { kind, .. }, _) => (Some(*kind), None),
             (_, Some(Exit::Signal(signal))) => (None, Some(signal)),
             (_, Some(Exit::Code(code))) if self.protocol => (Some(ExitKind::from_code(code)), None),
             _ => (None, None),
         };
-        let mut event = Event::new(EventKind::RankFailed { rank, exit, signal })
-            .attempt(self.context.attempt.number())
-            .step(self.step())
-            .cause(cause);
+        let event = Event::new(EventKind::RankFailed { rank, exit, signal }).cause(cause);
+        let mut event = self.event_at_step(event);
         event.hint = hint;
         Some(event)
     }

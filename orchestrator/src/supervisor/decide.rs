@@ -11,12 +11,12 @@ use rocket_common::protocol::StopReason;
 pub enum Ending {
     /// The run is complete.
     Finished,
-    /// The ranks left on request; `saved` if every one said that its state is saved.
+    /// The ranks left on request.
     Stopped {
         /// Why they were asked.
         reason: StopReason,
-        /// Whether they agreed, or had to be killed after the grace.
-        saved: bool,
+        /// Whether one had to be killed, since it did not leave in time.
+        killed: bool,
     },
     /// A rank could not go on, and says why.
     Failed {
@@ -81,7 +81,11 @@ impl History {
             Action::Relaunch { crashes, .. } => *crashes,
             _ => self.crashes,
         };
-        Self { crashes, best_step: self.best_step.max(self.step), step: 0 }
+        Self {
+            crashes,
+            best_step: self.best_step.max(self.step),
+            step: 0,
+        }
     }
 }
 
@@ -130,13 +134,18 @@ pub fn decide(ending: &Ending, history: &History, policy: &Policy) -> Action {
     match ending {
         Ending::Finished => Action::Finish,
         Ending::Fenced => Action::Leave,
-        Ending::Stopped { reason, saved } => stopped(*reason, *saved, history),
+        Ending::Stopped { reason, killed } => stopped(*reason, *killed, history),
         Ending::NotStarted { kind, cause, hint } => Action::Fail {
             kind: *kind,
             cause: cause.clone(),
             hint: hint.clone(),
         },
-        Ending::Failed { rank, kind, cause, hint } => match kind {
+        Ending::Failed {
+            rank,
+            kind,
+            cause,
+            hint,
+        } => match kind {
             // The same input gives the same failure: trying again would only waste nodes.
             ExitKind::Usage
             | ExitKind::Experiment
@@ -144,14 +153,20 @@ pub fn decide(ending: &Ending, history: &History, policy: &Policy) -> Action {
             | ExitKind::NotFinite
             | ExitKind::Checkpoint
             | ExitKind::Pin
-            | ExitKind::Parity => {
-                Action::Fail { kind: *kind, cause: cause.clone(), hint: hint.clone() }
-            }
+            | ExitKind::Parity => Action::Fail {
+                kind: *kind,
+                cause: cause.clone(),
+                hint: hint.clone(),
+            },
             ExitKind::Fenced => Action::Leave,
             // `Ok` here is a rank that said `failed` and exited with 0: as unclear as `Internal`.
-            ExitKind::Ok | ExitKind::Internal | ExitKind::Distributed => {
-                crashed(*kind, format!("rank {rank} failed: {cause}"), hint, history, policy)
-            }
+            ExitKind::Ok | ExitKind::Internal | ExitKind::Distributed => crashed(
+                *kind,
+                format!("rank {rank} failed: {cause}"),
+                hint,
+                history,
+                policy,
+            ),
         },
         Ending::Crashed { cause, .. } | Ending::Hung { cause, .. } => {
             crashed(ExitKind::Internal, cause.clone(), &None, history, policy)
@@ -159,8 +174,12 @@ pub fn decide(ending: &Ending, history: &History, policy: &Policy) -> Action {
     }
 }
 
-fn stopped(reason: StopReason, saved: bool, history: &History) -> Action {
-    let how = if saved { "saved and left" } else { "were killed after the grace period" };
+fn stopped(reason: StopReason, killed: bool, history: &History) -> Action {
+    let how = if killed {
+        "were killed after the grace period"
+    } else {
+        "left as asked"
+    };
     let why = match reason {
         StopReason::Cancelled => return Action::Stop { reason },
         StopReason::Preempted => "preempted",
@@ -170,8 +189,12 @@ fn stopped(reason: StopReason, saved: bool, history: &History) -> Action {
     // A stop that was asked for is no crash: its budget is unlimited.
     Action::Relaunch {
         after: Duration::ZERO,
-        crashes: if history.progressed() { 0 } else { history.crashes },
-        why: format!("{why}: the ranks {how}, and start again from the last checkpoint"),
+        crashes: if history.progressed() {
+            0
+        } else {
+            history.crashes
+        },
+        why: format!("{why}; the ranks {how}"),
     }
 }
 
@@ -182,7 +205,11 @@ fn crashed(
     history: &History,
     policy: &Policy,
 ) -> Action {
-    let crashes = if history.progressed() { 1 } else { history.crashes + 1 };
+    let crashes = if history.progressed() {
+        1
+    } else {
+        history.crashes + 1
+    };
     if crashes > policy.max_crashes {
         let tries = match policy.max_crashes {
             0 => "no relaunch is allowed (cluster.max_crashes: 0)".to_owned(),
@@ -199,14 +226,20 @@ fn crashed(
     Action::Relaunch {
         after: backoff(crashes),
         crashes,
-        why: format!("{cause}; relaunch {crashes} of {} from the last checkpoint", policy.max_crashes),
+        why: format!(
+            "{cause}; relaunch {crashes} of {} in {} s",
+            policy.max_crashes,
+            backoff(crashes).as_secs()
+        ),
     }
 }
 
 /// Wait before the n-th relaunch in a row, n >= 1: 1, 4, 16, 64, 256 and then 300 seconds.
 #[must_use]
 pub fn backoff(crashes: u32) -> Duration {
-    let seconds = 4_u64.checked_pow(crashes.saturating_sub(1)).unwrap_or(u64::MAX);
+    let seconds = 4_u64
+        .checked_pow(crashes.saturating_sub(1))
+        .unwrap_or(u64::MAX);
     Duration::from_secs(seconds.min(300))
 }
 

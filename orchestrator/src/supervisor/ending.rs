@@ -47,11 +47,12 @@ pub fn ending(ends: &[(u32, RankEnd)], did: &Interventions, protocol: bool) -> E
         return Ending::Fenced;
     }
     if let Some((rank, cause)) = &did.hung {
-        return Ending::Hung { rank: *rank, cause: cause.clone() };
+        return Ending::Hung {
+            rank: *rank,
+            cause: cause.clone(),
+        };
     }
-    let is = |outcome: Outcome| {
-        move |(_, end): &(u32, RankEnd)| matches!(&end.record, Some(r) if r.outcome == outcome)
-    };
+    let is = |outcome: Outcome| move |(_, end): &(u32, RankEnd)| matches!(&end.record, Some(r) if r.outcome == outcome);
     // One finished rank means that the work is complete: a rank says so after the last save and the
     // last barrier. A peer that crashed while leaving takes nothing away from it.
     if ends.iter().any(is(Outcome::Finished)) && !ends.iter().any(is(Outcome::Failed)) {
@@ -60,13 +61,16 @@ pub fn ending(ends: &[(u32, RankEnd)], did: &Interventions, protocol: bool) -> E
     if let Some(ending) = first_failure(ends, did, protocol) {
         return ending;
     }
-    let stopped = ends.iter().filter_map(|(_, end)| end.record.as_ref()?.stop).next();
+    let stopped = ends
+        .iter()
+        .filter_map(|(_, end)| end.record.as_ref()?.stop)
+        .next();
     match (did.stop, stopped) {
         // A program without records that leaves with 0 after a stop request: whether it was done
         // cannot be told, so it is started again, which loses nothing.
         (Some(reason), _) | (None, Some(reason)) => Ending::Stopped {
             reason,
-            saved: ends.iter().all(|(_, end)| !end.killed && end.exit == Exit::Code(0)),
+            killed: ends.iter().any(|(_, end)| end.killed),
         },
         (None, None) => Ending::Finished,
     }
@@ -74,11 +78,7 @@ pub fn ending(ends: &[(u32, RankEnd)], did: &Interventions, protocol: bool) -> E
 
 /// The failure that explains the others: last words before silence, a cause before its consequence
 /// (`Distributed` says only that a peer was lost), and the earliest of equals.
-fn first_failure(
-    ends: &[(u32, RankEnd)],
-    did: &Interventions,
-    protocol: bool,
-) -> Option<Ending> {
+fn first_failure(ends: &[(u32, RankEnd)], did: &Interventions, protocol: bool) -> Option<Ending> {
     let worst = ends
         .iter()
         .filter_map(|(rank, end)| Some((severity(end, did, protocol)?, *rank, end)))
@@ -88,10 +88,16 @@ fn first_failure(
         Some(record) if record.outcome == Outcome::Failed => Ending::Failed {
             rank,
             kind: record.kind,
-            cause: record.cause.clone().unwrap_or_else(|| format!("{:?}", record.kind)),
+            cause: record
+                .cause
+                .clone()
+                .unwrap_or_else(|| format!("{:?}", record.kind)),
             hint: record.hint.clone(),
         },
-        _ => Ending::Crashed { rank, cause: format!("rank {rank} {}", words(end.exit, protocol)) },
+        _ => Ending::Crashed {
+            rank,
+            cause: format!("rank {rank} {}", words(end.exit, protocol)),
+        },
     })
 }
 
@@ -122,7 +128,10 @@ fn words(exit: Exit, protocol: bool) -> String {
     match exit {
         Exit::Code(0) => "left without an end record".into(),
         Exit::Code(code) if protocol => {
-            format!("left with exit code {code} ({:?})", ExitKind::from_code(code))
+            format!(
+                "left with exit code {code} ({:?})",
+                ExitKind::from_code(code)
+            )
         }
         Exit::Code(code) => format!("left with exit code {code}"),
         Exit::Signal(signal) => match nix::sys::signal::Signal::try_from(signal) {
@@ -142,22 +151,37 @@ mod tests {
 
     fn record(outcome: Outcome, kind: ExitKind) -> Option<EndRecord> {
         let stop = (outcome == Outcome::Stopped).then_some(StopReason::Signal);
-        Some(EndRecord { outcome, kind, step: 7, stop, cause: Some("words".into()), hint: None })
+        Some(EndRecord {
+            outcome,
+            kind,
+            step: 7,
+            stop,
+            cause: Some("words".into()),
+            hint: None,
+        })
     }
 
     fn end(exit: Exit, record: Option<EndRecord>) -> RankEnd {
-        RankEnd { exit, record, killed: false }
+        RankEnd {
+            exit,
+            record,
+            killed: false,
+        }
     }
 
     fn killed() -> RankEnd {
-        RankEnd { exit: Exit::Signal(9), record: None, killed: true }
+        RankEnd {
+            exit: Exit::Signal(9),
+            record: None,
+            killed: true,
+        }
     }
 
     fn name(ends: Vec<RankEnd>, did: &Interventions, protocol: bool) -> String {
         let ends: Vec<(u32, RankEnd)> = (0..).zip(ends).collect();
         match ending(&ends, did, protocol) {
             Ending::Finished => "finished".into(),
-            Ending::Stopped { reason, saved } => format!("stopped {reason:?} saved {saved}"),
+            Ending::Stopped { reason, killed } => format!("stopped {reason:?} killed {killed}"),
             Ending::Failed { rank, kind, .. } => format!("failed {rank} {kind:?}"),
             Ending::Crashed { rank, .. } => format!("crashed {rank}"),
             Ending::Hung { rank, .. } => format!("hung {rank}"),
@@ -174,18 +198,27 @@ mod tests {
         let failed = |kind: ExitKind| end(Code(kind.code().into()), record(Outcome::Failed, kind));
         let lost = || failed(ExitKind::Distributed);
         let none = Interventions::default();
-        let asked = Interventions { stop: Some(StopReason::Preempted), ..none.clone() };
-        let hung = Interventions { hung: Some((1, "words".into())), ..none.clone() };
-        let fenced = Interventions { fenced: true, ..none.clone() };
+        let asked = Interventions {
+            stop: Some(StopReason::Preempted),
+            ..none.clone()
+        };
+        let hung = Interventions {
+            hung: Some((1, "words".into())),
+            ..none.clone()
+        };
+        let fenced = Interventions {
+            fenced: true,
+            ..none.clone()
+        };
         #[rustfmt::skip]
         let table: Vec<(Vec<RankEnd>, &Interventions, &str)> = vec![
             (vec![finished(), finished()],                   &none,   "finished"),
             (vec![finished(), end(Signal(11), None)],        &none,   "finished"),
             (vec![finished(), finished()],                   &asked,  "finished"),
-            (vec![stopped(), stopped()],                     &asked,  "stopped Preempted saved true"),
-            (vec![stopped(), stopped()],                     &none,   "stopped Signal saved true"),
-            (vec![killed(), killed()],                       &asked,  "stopped Preempted saved false"),
-            (vec![stopped(), killed()],                      &asked,  "stopped Preempted saved false"),
+            (vec![stopped(), stopped()],                     &asked,  "stopped Preempted killed false"),
+            (vec![stopped(), stopped()],                     &none,   "stopped Signal killed false"),
+            (vec![killed(), killed()],                       &asked,  "stopped Preempted killed true"),
+            (vec![stopped(), killed()],                      &asked,  "stopped Preempted killed true"),
             (vec![end(Signal(9), None), lost()],             &none,   "crashed 0"),
             (vec![lost(), end(Signal(9), None)],             &none,   "crashed 1"),
             (vec![lost(), lost()],                           &none,   "failed 0 Distributed"),
@@ -208,19 +241,25 @@ mod tests {
     fn other_programs_are_judged_by_their_exit() {
         use Exit::{Code, Signal};
         let none = Interventions::default();
-        let asked = Interventions { stop: Some(StopReason::Preempted), ..none.clone() };
-        let cancel = Interventions { stop: Some(StopReason::Cancelled), ..none.clone() };
+        let asked = Interventions {
+            stop: Some(StopReason::Preempted),
+            ..none.clone()
+        };
+        let cancel = Interventions {
+            stop: Some(StopReason::Cancelled),
+            ..none.clone()
+        };
         #[rustfmt::skip]
         let table: Vec<(Vec<RankEnd>, &Interventions, &str)> = vec![
             (vec![end(Code(0), None), end(Code(0), None)],   &none,   "finished"),
             (vec![end(Code(0), None), end(Code(3), None)],   &none,   "crashed 1"),
             (vec![end(Signal(9), None), killed()],           &none,   "crashed 0"),
             (vec![end(Signal(15), None)],                    &none,   "crashed 0"),
-            (vec![end(Signal(15), None)],                    &asked,  "stopped Preempted saved false"),
-            (vec![end(Code(143), None)],                     &asked,  "stopped Preempted saved false"),
-            (vec![end(Code(0), None)],                       &asked,  "stopped Preempted saved true"),
+            (vec![end(Signal(15), None)],                    &asked,  "stopped Preempted killed false"),
+            (vec![end(Code(143), None)],                     &asked,  "stopped Preempted killed false"),
+            (vec![end(Code(0), None)],                       &asked,  "stopped Preempted killed false"),
             (vec![end(Code(1), None)],                       &asked,  "crashed 0"),
-            (vec![killed()],                                 &cancel, "stopped Cancelled saved false"),
+            (vec![killed()],                                 &cancel, "stopped Cancelled killed true"),
             (vec![end(Code(0), record(Outcome::Finished, ExitKind::Ok))], &asked, "finished"),
         ];
         for (ends, did, expected) in table {

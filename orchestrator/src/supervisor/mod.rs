@@ -28,7 +28,7 @@ use rocket_common::run_dir::{Attempt, Claim, Manifest, RunDir};
 
 use crate::backend::{self, Backend};
 use crate::requests;
-use attempt::{Context, Report, not_started};
+use attempt::{Context, Report, at_step, not_started};
 use log::Log;
 use signals::Signals;
 
@@ -51,13 +51,20 @@ pub enum Left {
 /// The run directory cannot be read or written. Failures of the run itself are no errors here: they
 /// are events.
 pub fn supervise(path: &Path) -> Result<Left> {
-    let path = path.canonicalize().map_err(|error| Error::io("open", path, error))?;
+    let path = path
+        .canonicalize()
+        .map_err(|error| Error::io("open", path, error))?;
     let run = RunDir::open(path)?;
     let manifest = run.manifest()?;
-    let mut events = Events { writer: EventWriter::new(&run, "supervisor") };
+    let mut events = Events {
+        writer: EventWriter::new(&run, "supervisor"),
+    };
     if run.is_done() {
         // Killed between the marker and the event: say it now.
-        if !events::read(&run)?.iter().any(|event| event.kind == EventKind::Finished) {
+        if !events::read(&run)?
+            .iter()
+            .any(|event| event.kind == EventKind::Finished)
+        {
             events.add(Event::new(EventKind::Finished));
         }
         return Ok(Left::Finished);
@@ -68,15 +75,20 @@ pub fn supervise(path: &Path) -> Result<Left> {
         .map_err(|error| Error::io("supervise", run.path(), error))?;
     let result = runtime.block_on(async {
         let backend = backend::of(manifest.backend)?;
-        let mut supervisor =
-            Supervisor { run: &run, manifest: &manifest, backend: &*backend, log: Log::install() };
+        let mut supervisor = Supervisor {
+            run: &run,
+            manifest: &manifest,
+            backend: &*backend,
+            log: Log::install(),
+        };
         supervisor.run(&mut events).await
     });
     if let Err(error) = &result {
         if error.kind() == ExitKind::Fenced {
             return Ok(Left::Fenced);
         }
-        let mut event = Event::new(EventKind::Failed { exit: error.kind() }).cause(error.to_string());
+        let mut event =
+            Event::new(EventKind::Failed { exit: error.kind() }).cause(error.to_string());
         event.hint = (!error.hints().is_empty()).then(|| error.hints().join("; "));
         events.add(event);
     }
@@ -90,7 +102,11 @@ struct Events {
 
 impl Events {
     fn add(&mut self, event: Event) {
-        tracing::info!("event {}: {}", event.kind.name(), event.cause.as_deref().unwrap_or("-"));
+        tracing::info!(
+            "event {}: {}",
+            event.kind.name(),
+            event.cause.as_deref().unwrap_or("-")
+        );
         if let Err(error) = self.writer.append(event) {
             tracing::error!("{error}");
         }
@@ -122,7 +138,7 @@ impl Supervisor<'_> {
             let action = decide(&report.ending, &history, &Policy { max_crashes });
             tracing::info!("decision: {action:?}");
             history = history.after(&action);
-            let of = |kind| Event::new(kind).attempt(attempt.number()).step(report.step);
+            let of = |kind| at_step(Event::new(kind).attempt(attempt.number()), report.step);
             if let Ending::Stopped { reason, .. } = report.ending
                 && reason != StopReason::Cancelled
             {
@@ -174,13 +190,17 @@ impl Supervisor<'_> {
                 };
                 context.go(events, signals).await
             }
-            Err(error) => Report { ending: not_started(&error), step: 0 },
+            Err(error) => Report {
+                ending: not_started(&error),
+                step: 0,
+            },
         }
     }
 
     /// The resolved experiment as it was stored.
     fn experiment(&self) -> Result<Experiment> {
-        Experiment::read(&self.run.experiment_path()).map_err(|error| error.with_kind(ExitKind::Pin))
+        Experiment::read(&self.run.experiment_path())
+            .map_err(|error| error.with_kind(ExitKind::Pin))
     }
 
     /// Waits before a relaunch, less long if the user cancels. There is nothing to stop meanwhile.
@@ -208,7 +228,10 @@ pub fn history_of(events: &[Event]) -> History {
     for event in events {
         match event.kind {
             EventKind::Submitted { .. } | EventKind::Resumed { .. } => {
-                history = History { crashes: 0, ..history };
+                history = History {
+                    crashes: 0,
+                    ..history
+                };
             }
             EventKind::AttemptStarted { .. } => {
                 history.best_step = history.best_step.max(history.step);
@@ -216,7 +239,11 @@ pub fn history_of(events: &[Event]) -> History {
             }
             EventKind::RankFailed { .. } => {
                 history.step = history.step.max(event.step.unwrap_or_default());
-                history.crashes = if history.progressed() { 1 } else { history.crashes + 1 };
+                history.crashes = if history.progressed() {
+                    1
+                } else {
+                    history.crashes + 1
+                };
             }
             _ => history.step = history.step.max(event.step.unwrap_or_default()),
         }

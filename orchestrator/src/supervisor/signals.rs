@@ -27,7 +27,8 @@ impl Signals {
     /// The system refuses.
     pub(super) fn new() -> Result<Self> {
         let catch = |kind| {
-            signal(kind).map_err(|error| Error::io("catch signals for", "/proc/self".as_ref(), error))
+            signal(kind)
+                .map_err(|error| Error::io("catch signals for", "/proc/self".as_ref(), error))
         };
         Ok(Self {
             term: catch(SignalKind::terminate())?,

@@ -33,7 +33,10 @@ pub(super) fn verify(run: &RunDir, manifest: &Manifest, experiment: &Experiment)
     if bundle::sha256(&path)? != manifest.experiment_sha256 {
         return Err(Error::new(
             ExitKind::Pin,
-            format!("the experiment of the run changed after submit: '{}'", path.display()),
+            format!(
+                "the experiment of the run changed after submit: '{}'",
+                path.display()
+            ),
         )
         .hint("change your own file and submit that: a run keeps the experiment it began with"));
     }
@@ -48,7 +51,11 @@ fn find_commit(run: &RunDir, manifest: &Manifest) -> Result<Oid> {
     let gone = |what: &str| {
         Error::new(
             ExitKind::Pin,
-            format!("the run's pinned commit {} is not in '{}': {what}", manifest.commit, store.display()),
+            format!(
+                "the run's pinned commit {} is not in '{}': {what}",
+                manifest.commit,
+                store.display()
+            ),
         )
         .hint(format!(
             "push it there again from a clone that has it: git push {} {}",
@@ -58,18 +65,30 @@ fn find_commit(run: &RunDir, manifest: &Manifest) -> Result<Oid> {
     };
     let commit = Oid::from_str(&manifest.commit).map_err(|error| gone(error.message()))?;
     let repo = Repository::open_bare(&store).map_err(|error| gone(error.message()))?;
-    repo.find_commit(commit).map_err(|error| gone(error.message()))?;
+    repo.find_commit(commit)
+        .map_err(|error| gone(error.message()))?;
     Ok(commit)
 }
 
 /// Labels, prompts and catalog for the trainer; the whole tree for any other program.
-fn export(store: &std::path::Path, commit: Oid, experiment: &Experiment, run: &RunDir) -> Result<()> {
+fn export(
+    store: &std::path::Path,
+    commit: Oid,
+    experiment: &Experiment,
+    run: &RunDir,
+) -> Result<()> {
     let what = if experiment.command.is_some() {
         Export::All
     } else {
         let eval = &experiment.eval;
         let files = [&eval.catalog, &eval.labels, &eval.templates];
-        Export::Paths(files.into_iter().filter(|path| path.is_relative()).cloned().collect())
+        Export::Paths(
+            files
+                .into_iter()
+                .filter(|path| path.is_relative())
+                .cloned()
+                .collect(),
+        )
     };
     pin::export(store, commit, &what, &pin_dir(run))
 }

@@ -33,14 +33,27 @@ impl Watchdog {
     /// Of `world_size` ranks that start now. `required`: ranks that never write a heartbeat hang.
     #[must_use]
     pub fn new(world_size: u32, limit: Duration, required: bool, now: Instant) -> Self {
-        let rank = Rank { seen: None, seen_at: now, step: None, step_at: now, done: false };
-        Self { limit, required, ranks: vec![rank; world_size as usize] }
+        let rank = Rank {
+            seen: None,
+            seen_at: now,
+            step: None,
+            step_at: now,
+            done: false,
+        };
+        Self {
+            limit,
+            required,
+            ranks: vec![rank; world_size as usize],
+        }
     }
 
     /// Notes a rank's heartbeat as it was read.
     pub fn observe(&mut self, rank: u32, beat: &Heartbeat, now: Instant) {
         let rank = &mut self.ranks[rank as usize];
-        let seen = Seen { beat: beat.beat, pid: beat.pid };
+        let seen = Seen {
+            beat: beat.beat,
+            pid: beat.pid,
+        };
         if rank.seen != Some(seen) {
             rank.seen = Some(seen);
             rank.seen_at = now;
@@ -70,7 +83,12 @@ impl Watchdog {
         }
         let what = match rank {
             Rank { seen: None, .. } => "gave no sign of life".to_owned(),
-            Rank { step: Some(step), step_at, seen_at, .. } if step_at < seen_at => {
+            Rank {
+                step: Some(step),
+                step_at,
+                seen_at,
+                ..
+            } if step_at < seen_at => {
                 format!("made no step after step {step}")
             }
             _ => "gave no sign of life any more".to_owned(),
@@ -109,7 +127,10 @@ mod tests {
         let at = |seconds| t0 + Duration::from_secs(seconds);
         let mut dog = Watchdog::new(2, Duration::from_secs(60), true, t0);
         assert_eq!(dog.hung(at(60)), None);
-        assert_eq!(dog.hung(at(61)).unwrap(), (1, "rank 1 gave no sign of life for 61 s".into()));
+        assert_eq!(
+            dog.hung(at(61)).unwrap(),
+            (1, "rank 1 gave no sign of life for 61 s".into())
+        );
         dog.observe(0, &beat(1, Phase::Training, 5), at(50));
         dog.observe(1, &beat(1, Phase::Training, 5), at(50));
         assert_eq!(dog.hung(at(110)), None);
@@ -117,7 +138,10 @@ mod tests {
         dog.observe(0, &beat(2, Phase::Training, 6), at(100));
         dog.observe(1, &beat(2, Phase::Training, 5), at(100));
         let (rank, words) = dog.hung(at(111)).unwrap();
-        assert_eq!((rank, &*words), (1, "rank 1 made no step after step 5 for 61 s"));
+        assert_eq!(
+            (rank, &*words),
+            (1, "rank 1 made no step after step 5 for 61 s")
+        );
         // While it evaluates or saves, beats are enough.
         dog.observe(1, &beat(3, Phase::Evaluating, 5), at(105));
         assert_eq!(dog.hung(at(160)), None);

@@ -28,7 +28,9 @@ pub(crate) fn follow(run: &RunDir) -> Result<ExitCode> {
         // Merging may put a late event before one that was shown; none is shown twice or left out
         // for it, since files only grow.
         for event in events.iter().skip(shown) {
-            let attempt = event.attempt.map_or(String::new(), |n| format!("attempt {n}: "));
+            let attempt = event
+                .attempt
+                .map_or(String::new(), |n| format!("attempt {n}: "));
             screen.line(&format!("{attempt}{}", event_line(event)))?;
         }
         shown = events.len();
@@ -96,13 +98,24 @@ struct Screen {
 
 impl Screen {
     fn new() -> Self {
-        Self { terminal: io::stdout().is_terminal(), pending: false, last: String::new(), last_at: None }
+        Self {
+            terminal: io::stdout().is_terminal(),
+            pending: false,
+            last: String::new(),
+            last_at: None,
+        }
     }
 
     fn line(&mut self, text: &str) -> Result<()> {
         let mut out = io::stdout().lock();
-        let clear = if std::mem::take(&mut self.pending) { "\r\x1b[K" } else { "" };
-        writeln!(out, "{clear}{text}").and_then(|()| out.flush()).map_err(stdout_error)
+        let clear = if std::mem::take(&mut self.pending) {
+            "\r\x1b[K"
+        } else {
+            ""
+        };
+        writeln!(out, "{clear}{text}")
+            .and_then(|()| out.flush())
+            .map_err(stdout_error)
     }
 
     fn progress(&mut self, text: &str) -> Result<()> {
@@ -121,7 +134,9 @@ impl Screen {
         text.clone_into(&mut self.last);
         self.pending = true;
         let mut out = io::stdout().lock();
-        write!(out, "\r\x1b[K{text}").and_then(|()| out.flush()).map_err(stdout_error)
+        write!(out, "\r\x1b[K{text}")
+            .and_then(|()| out.flush())
+            .map_err(stdout_error)
     }
 
     fn end(&mut self) -> Result<()> {

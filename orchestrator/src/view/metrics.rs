@@ -41,10 +41,18 @@ pub(crate) fn read(run: &RunDir) -> Result<Series> {
 
 impl Series {
     fn add(&mut self, line: &[u8]) {
-        let Ok(Value::Object(fields)) = serde_json::from_slice(line) else { return };
-        let Some(step) = fields.get("step").and_then(Value::as_u64) else { return };
+        let Ok(Value::Object(fields)) = serde_json::from_slice(line) else {
+            return;
+        };
+        let Some(step) = fields.get("step").and_then(Value::as_u64) else {
+            return;
+        };
         let train = fields.get("kind").and_then(Value::as_str) != Some("eval");
-        let curves = if train { &mut self.train } else { &mut self.eval };
+        let curves = if train {
+            &mut self.train
+        } else {
+            &mut self.eval
+        };
         let values: Vec<(String, f64)> = fields
             .iter()
             .filter(|(name, _)| !matches!(name.as_str(), "step" | "kind"))
@@ -82,6 +90,9 @@ mod tests {
         }
         assert_eq!(series.train["loss"], [(1, 3.0), (2, 2.5)]);
         assert_eq!(series.eval["z_top1"], [(2, 0.2)]);
-        assert_eq!(series.last, [("loss".to_owned(), 2.5), ("lr".to_owned(), 0.1)]);
+        assert_eq!(
+            series.last,
+            [("loss".to_owned(), 2.5), ("lr".to_owned(), 0.1)]
+        );
     }
 }

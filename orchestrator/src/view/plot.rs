@@ -39,7 +39,10 @@ pub(crate) fn plot(title: &str, series: &Series, path: &Path) -> Result<()> {
         let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
     });
     draw(title, series, path).map_err(|error| {
-        Error::new(ExitKind::Internal, format!("cannot draw '{}': {error}", path.display()))
+        Error::new(
+            ExitKind::Internal,
+            format!("cannot draw '{}': {error}", path.display()),
+        )
     })
 }
 
@@ -74,7 +77,13 @@ fn scores(series: &Series) -> BTreeMap<String, Vec<Point>> {
         .iter()
         .filter(|(name, _)| name.contains("top1") || name.contains("top5") || name.contains("acc"))
         .map(|(name, curve)| {
-            (name.clone(), curve.iter().map(|(step, value)| (*step, value * 100.0)).collect())
+            (
+                name.clone(),
+                curve
+                    .iter()
+                    .map(|(step, value)| (*step, value * 100.0))
+                    .collect(),
+            )
         })
         .collect()
 }
@@ -87,7 +96,12 @@ fn panel(
     curves: &BTreeMap<String, Vec<Point>>,
     from_zero: bool,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let points = || curves.values().flatten().filter(|(_, value)| value.is_finite());
+    let points = || {
+        curves
+            .values()
+            .flatten()
+            .filter(|(_, value)| value.is_finite())
+    };
     if points().next().is_none() {
         let middle = (SIZE.0 as i32 / 4 - 60, SIZE.1 as i32 / 2);
         area.draw(&Text::new(format!("no {label} yet"), middle, (FONT, 22)))?;
@@ -98,7 +112,10 @@ fn panel(
         .margin(20)
         .x_label_area_size(50)
         .y_label_area_size(75)
-        .build_cartesian_2d(0..last.max(1), range(points().map(|(_, value)| *value), from_zero))?;
+        .build_cartesian_2d(
+            0..last.max(1),
+            range(points().map(|(_, value)| *value), from_zero),
+        )?;
     chart
         .configure_mesh()
         .light_line_style(RGBColor(244, 244, 244))
@@ -111,9 +128,15 @@ fn panel(
         .axis_desc_style((FONT, 22))
         .draw()?;
     for ((name, curve), colour) in curves.iter().zip(COLOURS.iter().cycle()) {
-        let points: Vec<Point> = curve.iter().copied().filter(|(_, v)| v.is_finite()).collect();
+        let points: Vec<Point> = curve
+            .iter()
+            .copied()
+            .filter(|(_, v)| v.is_finite())
+            .collect();
         if points.len() <= 60 {
-            let dots = points.iter().map(|point| Circle::new(*point, 4, colour.filled()));
+            let dots = points
+                .iter()
+                .map(|point| Circle::new(*point, 4, colour.filled()));
             chart.draw_series(dots)?;
         }
         chart
@@ -141,7 +164,11 @@ fn range(values: impl Iterator<Item = f64>, from_zero: bool) -> Range<f64> {
         (low.min(value), high.max(value))
     });
     let room = ((high - low) * 0.05).max(high.abs() * 0.02).max(1e-6);
-    (if from_zero { 0.0_f64.min(low) } else { low - room })..high + room
+    (if from_zero {
+        0.0_f64.min(low)
+    } else {
+        low - room
+    })..high + room
 }
 
 fn write_png(path: &Path, pixels: &[u8]) -> Result<(), Box<dyn std::error::Error>> {

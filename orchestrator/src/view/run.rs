@@ -94,7 +94,10 @@ impl RunView {
             if liveness == Liveness::Alive
                 && let Some(claim) = highest.map(|n| run.claim_of(n)).transpose()?.flatten()
             {
-                supervisor = Some(SupervisorView { host: claim.host, pid: claim.pid });
+                supervisor = Some(SupervisorView {
+                    host: claim.host,
+                    pid: claim.pid,
+                });
             }
             correct(&mut state, run, liveness, highest.is_some());
         }
@@ -103,7 +106,9 @@ impl RunView {
         let beats: Vec<Heartbeat> = match (attempt, world_size) {
             (Some(attempt), Some(size)) => {
                 let attempt = run.attempt(attempt);
-                (0..size).filter_map(|rank| protocol::read_heartbeat(&attempt, rank).ok()?).collect()
+                (0..size)
+                    .filter_map(|rank| protocol::read_heartbeat(&attempt, rank).ok()?)
+                    .collect()
             }
             _ => Vec::new(),
         };
@@ -124,7 +129,9 @@ impl RunView {
             total_steps: lead.map(|beat| beat.total_steps).filter(|total| *total > 0),
             epoch: lead.map(|beat| beat.epoch),
             samples_per_second: lead.map(|beat| beat.samples_per_second).filter(|_| running),
-            eta_seconds: lead.filter(|_| running).and_then(|beat| eta(beat, &state.attempts)),
+            eta_seconds: lead
+                .filter(|_| running)
+                .and_then(|beat| eta(beat, &state.attempts)),
             resident_bytes: if running {
                 beats.iter().map(|beat| beat.resident_bytes).collect()
             } else {
@@ -153,8 +160,12 @@ fn correct(state: &mut RunState, run: &RunDir, liveness: Liveness, attempted: bo
         .is_some_and(|time| time.duration_until(Timestamp::now()).unsigned_abs() < START_TIME);
     if liveness == Liveness::Gone && !state.status.is_settled() && (attempted || !young) {
         state.status = Status::Lost;
-        state.cause = Some("the supervisor is gone without a word (killed, or the machine was)".into());
-        state.hint = Some(format!("go on from the last checkpoint: rocket resume {}", run.id()));
+        state.cause =
+            Some("the supervisor is gone without a word (killed, or the machine was)".into());
+        state.hint = Some(format!(
+            "go on from the last checkpoint: rocket resume {}",
+            run.id()
+        ));
     }
 }
 
@@ -164,9 +175,18 @@ fn eta(beat: &Heartbeat, attempts: &[events::AttemptSummary]) -> Option<u64> {
         return None;
     }
     let attempt = attempts.last()?;
-    let first = attempts.iter().rev().nth(1).and_then(|before| before.step).unwrap_or_default();
+    let first = attempts
+        .iter()
+        .rev()
+        .nth(1)
+        .and_then(|before| before.step)
+        .unwrap_or_default();
     let done = beat.step.checked_sub(first).filter(|done| *done > 0)?;
-    let seconds = attempt.started.duration_until(Timestamp::now()).as_secs_f64().max(0.0);
+    let seconds = attempt
+        .started
+        .duration_until(Timestamp::now())
+        .as_secs_f64()
+        .max(0.0);
     let left = beat.total_steps.saturating_sub(beat.step);
     Some((seconds / done as f64 * left as f64) as u64)
 }

@@ -9,7 +9,9 @@ use rocket_common::protocol::StopReason;
 
 /// `2026-01-31 12:59:59` in the reader's time zone.
 pub(crate) fn time(time: Timestamp) -> String {
-    time.to_zoned_datetime(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    time.to_zoned_datetime(TimeZone::system())
+        .strftime("%Y-%m-%d %H:%M:%S")
+        .to_string()
 }
 
 /// `45s`, `3m07s`, `2h05m`, `3d04h`.
@@ -41,7 +43,11 @@ pub(crate) fn number(value: f64) -> String {
 
 /// Samples per second.
 pub(crate) fn rate(value: f64) -> String {
-    if value >= 100.0 { format!("{value:.0}/s") } else { format!("{value:.1}/s") }
+    if value >= 100.0 {
+        format!("{value:.0}/s")
+    } else {
+        format!("{value:.1}/s")
+    }
 }
 
 /// One line of a run's history, without time and attempt.
@@ -58,14 +64,22 @@ pub(crate) fn event_line(event: &Event) -> String {
         }
         EventKind::Relaunched { .. } => at("ranks started again"),
         EventKind::RankFailed { rank, .. } => at(&format!("rank {rank} failed")),
-        EventKind::Checkpoint { name, seconds, bytes } => at(&format!(
+        EventKind::Checkpoint {
+            name,
+            seconds,
+            bytes,
+        } => at(&format!(
             "checkpoint {name} saved ({:.1} MB in {seconds:.1} s)",
             *bytes as f64 / 1e6
         )),
-        EventKind::CheckpointSkipped { name } => format!("checkpoint {name} is damaged and skipped"),
+        EventKind::CheckpointSkipped { name } => {
+            format!("checkpoint {name} is damaged and skipped")
+        }
         EventKind::Restored { name: Some(name) } => at(&format!("resumed from checkpoint {name}")),
         EventKind::Restored { name: None } => "starts from nothing: no checkpoint yet".into(),
-        EventKind::StopRequested { reason } => at(&format!("stop requested ({})", reason_words(*reason))),
+        EventKind::StopRequested { reason } => {
+            at(&format!("stop requested ({})", reason_words(*reason)))
+        }
         EventKind::Stopped { reason } => at(&format!("stopped ({})", reason_words(*reason))),
         EventKind::Preempted => at("preempted"),
         EventKind::Requeued => "starts again".into(),
@@ -106,7 +120,11 @@ fn reason_words(reason: StopReason) -> &'static str {
 }
 
 fn on_nodes(text: &str, nodes: &[String]) -> String {
-    if nodes.is_empty() { text.to_owned() } else { format!("{text} on {}", nodes.join(", ")) }
+    if nodes.is_empty() {
+        text.to_owned()
+    } else {
+        format!("{text} on {}", nodes.join(", "))
+    }
 }
 
 #[cfg(test)]
@@ -118,6 +136,11 @@ mod tests {
         let durations = [5, 187, 7500, 273_600].map(|s| duration(Duration::from_secs(s)));
         assert_eq!(durations, ["5s", "3m07s", "2h05m", "3d04h"]);
         let numbers = [0.0, 0.5, 12.345, 123.45, 12345.6, 1e-6, 1e9].map(number);
-        assert_eq!(numbers, ["0.0000", "0.5000", "12.35", "123.5", "12346", "1.000e-6", "1.000e9"]);
+        assert_eq!(
+            numbers,
+            [
+                "0.0000", "0.5000", "12.35", "123.5", "12346", "1.000e-6", "1.000e9"
+            ]
+        );
     }
 }

@@ -9,7 +9,7 @@ use rocket_common::atomic;
 use rocket_common::checkpoint::{self as store, Checkpoint};
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{self, Experiment};
+use rocket_common::experiment::Experiment;
 use rocket_common::run_dir::RunDir;
 use tch::Device;
 
@@ -56,7 +56,7 @@ pub struct Args {
 /// Every reason why a set cannot be scored. All sets are opened before the first is scored.
 pub fn run(args: &Args) -> Result<ExitKind> {
     let run = RunDir::open(&args.run)?;
-    let experiment = experiment::read_resolved(&run.experiment_path())?;
+    let experiment = Experiment::read(&run.experiment_path())?;
     let sets = open_sets(args, &run, &experiment)?;
     let checkpoint = choose(&run, &args.checkpoint)?;
     let threads = args.threads.unwrap_or_else(available);
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<ExitKind> {
 
     let batch = usize::try_from(experiment.eval.batch_size).unwrap_or(1).max(1);
     let settings = Settings { image_batch: batch, text_batch: batch, threads };
-    let tokenize = eval::tokenizer(experiment.model.context_length);
+    let tokenize = eval::tokenizer();
     let shard = Shard::alone();
     let mut results = Vec::new();
     for set in &sets {
@@ -118,7 +118,8 @@ fn open_sets(args: &Args, run: &RunDir, experiment: &Experiment) -> Result<Vec<E
         .map_or_else(|| run.path().join("pin"), PathBuf::from);
     let (file, base) = match &args.catalog {
         Some(file) => (file.clone(), file.parent().unwrap_or(Path::new("")).to_owned()),
-        None => (pin.join(&experiment.eval.catalog), pin.clone()),
+        // As in training: what lies outside the pinned tree is found from the user's clone.
+        None => (pin.join(&experiment.eval.catalog), run.manifest()?.repo),
     };
     let of = |given: &Option<PathBuf>, pinned: &Path| given.clone().unwrap_or_else(|| pin.join(pinned));
     let catalog = Catalog::load(&file, &base)?;

@@ -13,6 +13,8 @@ use super::batch::HostBatch;
 use super::order::{GlobalPosition, Order};
 use super::sample::{Made, Maker};
 use super::slots::Slots;
+use rocket_common::experiment::{Base, Experiment};
+
 use super::source::Source;
 use crate::image::ImageViews;
 use crate::text::{CONTEXT_LENGTH, CaptionViews};
@@ -36,6 +38,39 @@ pub struct LoaderOptions {
     /// Largest share of the data set that may be unreadable.
     pub max_bad: f64,
 }
+
+impl LoaderOptions {
+    /// The loader of an experiment on one rank.
+    ///
+    /// # Errors
+    /// When a section asks for views that cannot be made.
+    pub fn of(
+        experiment: &Experiment,
+        source: Arc<dyn Source>,
+        order: Order,
+        rank: u64,
+    ) -> anyhow::Result<Self> {
+        let augmented = match experiment.model.base {
+            Some(Base::Cl2l) => experiment.augment.num_augs,
+            _ => 0,
+        };
+        let image_size = usize::try_from(experiment.image_size()).unwrap_or(0);
+        let data = &experiment.data;
+        Ok(Self {
+            source,
+            order,
+            rank,
+            images: ImageViews::new(&experiment.augment, image_size, augmented)?,
+            captions: CaptionViews::new(&experiment.text, data.caption_sampling, augmented)?,
+            workers: data.workers,
+            prefetch: PREFETCH,
+            max_bad: data.max_bad,
+        })
+    }
+}
+
+/// Micro-batches that are made ahead: one for the step, one in reserve.
+const PREFETCH: usize = 2;
 
 /// How the loader fares, since it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

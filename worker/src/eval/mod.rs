@@ -26,7 +26,7 @@ pub use catalog::Catalog;
 pub use classifier::{Classifier, Encoder, Heads};
 pub use error::EvalError;
 pub use labels::{Labels, Prompts, Templates};
-pub use model::decoder;
+pub use model::{decoder, tokenizer};
 pub use report::ZeroShot;
 pub use set::{EvalSet, Samples};
 pub use shard::Shard;

@@ -6,6 +6,7 @@ use super::classifier::{EncodeError, Encoder, Heads};
 use super::set::Decode;
 use crate::image;
 use crate::model::{Encoded, Model};
+use crate::text::Tokenizer;
 
 impl Encoder for Model {
     fn encode_image(&self, images: &Tensor) -> Result<Heads, EncodeError> {
@@ -46,4 +47,10 @@ pub fn decoder() -> Box<Decode> {
         image::normalize_into(&image::eval_picture(&picture, side), out);
         Ok(())
     })
+}
+
+/// CLIP's tokenizer, rows of 77 ids.
+pub fn tokenizer() -> impl Fn(&str) -> Vec<i64> {
+    let tokenizer = Tokenizer::new();
+    move |text| tokenizer.row(text).to_vec()
 }

@@ -3,14 +3,11 @@
 use std::sync::Arc;
 
 use tch::Tensor;
+use tch_distributed::{ProcessGroup, is_recomputing, sync_batch_norm};
 
 use super::Result;
 use super::builder::{Init, Scope};
 use super::pass::Pass;
-
-/// Process group placeholder.
-#[derive(Debug)]
-pub enum ProcessGroup {}
 
 /// Ranks over which batch statistics are taken; `None` for this one alone.
 pub type SyncGroup = Option<Arc<ProcessGroup>>;
@@ -44,21 +41,22 @@ impl BatchNorm {
         })
     }
 
-    /// Normalises `[N, C]` or `[N, C, H, W]`.
+    /// Normalises `[N, C]` or `[N, C, H, W]`. Running statistics and their counter move once per forward
+    /// pass, not when a pass is run again for its activations.
     pub(super) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
-        let tracked = !pass.train || pass.track;
-        if pass.train && pass.track {
+        if pass.train && !is_recomputing() {
             let _ = self.num_batches_tracked.shallow_clone().f_add_scalar_(1)?;
         }
-        Ok(x.f_batch_norm(
+        Ok(sync_batch_norm(
+            x,
             Some(&self.weight),
             Some(&self.bias),
-            tracked.then_some(&self.running_mean),
-            tracked.then_some(&self.running_var),
-            pass.train,
+            Some(&self.running_mean),
+            Some(&self.running_var),
             MOMENTUM,
             EPS,
-            true,
+            pass.train,
+            self.group.as_deref(),
         )?)
     }
 }

@@ -32,7 +32,21 @@ pub enum Error {
     /// libtorch refused or failed.
     #[error("torch: {0}")]
     Torch(#[from] TchError),
+    /// A collective failed, memory ran out, or libtorch failed in a checkpointed block.
+    #[error("the pass through the model failed")]
+    Distributed(#[from] tch_distributed::Error),
 }
 
 /// Result of the model room.
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<Error> for tch_distributed::Error {
+    /// For errors on their way out of a checkpointed block.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Distributed(error) => error,
+            Error::Torch(error) => error.into(),
+            other => Self::Invalid(other.to_string()),
+        }
+    }
+}

@@ -13,9 +13,13 @@ mod layers;
 mod pass;
 mod registry;
 mod resnet;
+#[cfg(test)]
+mod tests;
 mod text;
 mod transformer;
 mod vision;
+#[cfg(test)]
+mod tests;
 mod vit;
 
 pub use batch::Batch;

@@ -5,8 +5,6 @@
 pub(super) struct Pass {
     /// Batch statistics and dropout, as in torch's train mode.
     pub(super) train: bool,
-    /// Running statistics follow this pass; not so when activations are only recomputed.
-    pub(super) track: bool,
     /// Blocks recompute their activations in backward instead of keeping them.
     pub(super) checkpoint: bool,
 }
@@ -15,7 +13,6 @@ impl Pass {
     /// A pass in evaluation mode.
     pub(super) const EVAL: Self = Self {
         train: false,
-        track: false,
         checkpoint: false,
     };
 
@@ -23,7 +20,6 @@ impl Pass {
     pub(super) const fn train(checkpoint: bool) -> Self {
         Self {
             train: true,
-            track: true,
             checkpoint,
         }
     }

@@ -116,7 +116,7 @@ impl ResNet50 {
         let mut x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
         for block in &self.blocks {
             let block = Rc::clone(block);
-            x = checkpointed(&x, pass, false, move |x, pass| block.forward(x, pass))?;
+            x = checkpointed(&x, pass, false, move |x| block.forward(x, pass))?;
         }
         Ok(x.f_mean_dim([2i64, 3].as_slice(), false, None)?)
     }

@@ -241,17 +241,17 @@ impl Blocks {
         let mut x = x.shallow_clone();
         for block in before {
             let block = Rc::clone(block);
-            let run = move |x: &Tensor, _| block.forward(x, attend, noise);
+            let run = move |x: &Tensor| block.forward(x, attend, noise);
             x = checkpointed(&x, pass, !noise.is_none(), run)?;
         }
         let last = Rc::clone(last);
         match at {
-            At::First => checkpointed(&x, pass, !noise.is_none(), move |x, _| {
+            At::First => checkpointed(&x, pass, !noise.is_none(), move |x| {
                 last.forward_at(x, At::First, noise)
             }),
             At::Index(index) => {
                 let index = index.shallow_clone();
-                checkpointed(&x, pass, !noise.is_none(), move |x, _| {
+                checkpointed(&x, pass, !noise.is_none(), move |x| {
                     last.forward_at(x, At::Index(&index), noise)
                 })
             }

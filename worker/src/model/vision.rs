@@ -1,6 +1,6 @@
 //! Vision towers by name or by free dimensions.
 
-use rocket_common::experiment::{Vision, VitDims};
+use rocket_common::experiment::{VISION_NAMES, Vision, VitDims};
 use tch::Tensor;
 
 use super::batch_norm::SyncGroup;
@@ -36,73 +36,51 @@ pub enum VisionSize {
     Vit(VitSize),
 }
 
-/// Named vision transformers: (name, width, depth, heads, patch). 224 pixels, MLP of 4 widths.
-const NAMED: [(&str, i64, i64, i64, i64); 6] = [
-    ("VITS16", 384, 12, 6, 16),
-    ("VITS32", 384, 12, 6, 32),
-    ("VITS16MOCO", 384, 12, 12, 16),
-    ("VITB16", 768, 12, 12, 16),
-    ("VITB32", 768, 12, 12, 32),
-    ("VITL16", 1024, 24, 16, 16),
-];
-
 impl VisionSize {
     /// Sizes of the tower that an experiment asks for.
     ///
     /// # Errors
-    /// If the name is unknown, or free dimensions do not divide.
+    /// If this version does not build the tower, or free dimensions do not divide.
     pub fn of(vision: &Vision) -> Result<Self> {
-        match vision {
-            Vision::Named(name) => Self::named(name),
-            Vision::Vit(VitDims {
-                width,
-                depth,
-                heads,
-                patch,
-                image_size,
-                ..
-            }) => {
-                let positive = [*width, *depth, *heads, *patch, *image_size]
-                    .iter()
-                    .all(|x| *x > 0);
-                if !positive || width % heads != 0 || image_size % patch != 0 {
-                    return Err(Error::Dimensions(format!(
-                        "model.vision: width {width} must be a multiple of heads {heads}, \
-                         image_size {image_size} of patch {patch}, and all of them positive"
-                    )));
-                }
-                Ok(Self::Vit(VitSize {
-                    width: *width,
-                    depth: *depth,
-                    heads: *heads,
-                    patch: *patch,
-                    image_size: *image_size,
-                    hidden: 4 * width,
-                }))
-            }
-        }
-    }
-
-    fn named(name: &str) -> Result<Self> {
-        if name == "R50" {
+        if matches!(vision, Vision::Named(name) if name == "R50") {
             return Ok(Self::ResNet50);
         }
-        let Some((_, width, depth, heads, patch)) = NAMED.into_iter().find(|row| row.0 == name)
-        else {
-            let known: Vec<&str> = std::iter::once("R50")
-                .chain(NAMED.iter().map(|row| row.0))
-                .collect();
+        let Some(dims) = vision.vit() else {
+            let name = match vision {
+                Vision::Named(name) => name.clone(),
+                Vision::Vit(_) => "vit".to_owned(),
+            };
+            let known = VISION_NAMES
+                .into_iter()
+                .filter(|name| Vision::Named((*name).to_owned()).is_trainable());
             return Err(Error::UnknownVision {
-                name: name.to_owned(),
-                known: known.join(", "),
+                name,
+                known: known.collect::<Vec<_>>().join(", "),
             });
         };
+        let VitDims {
+            width,
+            depth,
+            heads,
+            patch,
+            image_size,
+            ..
+        } = dims;
+        let positive = [width, depth, heads, patch, image_size]
+            .iter()
+            .all(|x| *x > 0);
+        if !positive || width % heads != 0 || image_size % patch != 0 {
+            return Err(Error::Dimensions(format!(
+                "model.vision: width {width} must be a multiple of heads {heads}, image_size \
+                 {image_size} of patch {patch}, and all of them positive"
+            )));
+        }
         Ok(Self::Vit(VitSize {
             width,
             depth,
             heads,
             patch,
-            image_size: 224,
+            image_size,
             hidden: 4 * width,
         }))
     }

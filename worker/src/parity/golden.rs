@@ -10,7 +10,7 @@ use tch::Tensor;
 
 /// `models/<config>.json`.
 #[derive(Debug, Deserialize)]
-pub struct Golden {
+pub(super) struct Golden {
     /// `<base>_<vision>_<child>`.
     pub model: String,
     /// The original's flags.
@@ -52,7 +52,7 @@ pub struct Golden {
 
 /// The recorded optimiser.
 #[derive(Debug, Deserialize)]
-pub struct Optimizer {
+pub(super) struct Optimizer {
     /// Always `AdamW`.
     #[serde(rename = "type")]
     pub kind: String,
@@ -68,7 +68,7 @@ pub struct Optimizer {
 
 /// One recorded output.
 #[derive(Debug, Deserialize)]
-pub struct Output {
+pub(super) struct Output {
     /// Shape.
     pub shape: Vec<i64>,
     /// Mean of all values.
@@ -87,7 +87,7 @@ pub struct Output {
 
 /// One recorded parameter.
 #[derive(Debug, Deserialize)]
-pub struct Param {
+pub(super) struct Param {
     /// Norm of the gradient, float32.
     pub grad_l2: f64,
     /// Its first values, float32.
@@ -106,7 +106,7 @@ pub struct Param {
 
 /// Norm and first values of a tensor.
 #[derive(Debug, Deserialize)]
-pub struct Summary {
+pub(super) struct Summary {
     /// Euclidean norm.
     pub l2: f64,
     /// First values.
@@ -117,7 +117,7 @@ pub struct Summary {
 ///
 /// # Errors
 /// Names the file, and what is wrong with it.
-pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, String> {
+pub(super) fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let bytes = fs::read(path).map_err(|error| wrong(&error))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| wrong(&error))?;

@@ -13,6 +13,7 @@ mod run;
 pub mod state_dicts;
 pub mod stopwords;
 pub mod tokenizer;
+pub mod zeroshot;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String>
 }
 
 /// Every kind of file that this version knows.
-pub const CHECKERS: [Checker; 8] = [
+pub const CHECKERS: [Checker; 9] = [
     Checker {
         kind: "model",
         recognises: models::recognises,
@@ -110,6 +111,11 @@ pub const CHECKERS: [Checker; 8] = [
         kind: "metrics",
         recognises: metrics::recognises,
         check: |source| one("metrics", metrics::check(&source.value)),
+    },
+    Checker {
+        kind: "zero-shot",
+        recognises: zeroshot::recognises,
+        check: zeroshot::check,
     },
     Checker {
         kind: "images",
@@ -147,4 +153,3 @@ pub fn check(path: &Path) -> Result<Vec<Group>, String> {
         })?;
     (checker.check)(&source).map_err(|error| format!("{}: {error}", path.display()))
 }
-pub mod zeroshot;

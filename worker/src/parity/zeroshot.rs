@@ -1,32 +1,35 @@
 //! Zero-shot evaluation recorded from the original: embeddings of images and classes, their
 //! similarities and the predictions of every head.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use super::golden::read_tensors;
+use super::recipe::Recipe;
 use super::report::Report;
+use super::{Group, Source, fill, run};
 use crate::eval::labels::Template;
 use crate::eval::zeroshot::Similarities;
-use crate::eval::{Classifier, Encoder, Head, Heads, Prompts, Shard};
+use crate::eval::{Classifier, Encoder, Head, Heads, Prompts, Shard, tokenizer};
 
 /// Tolerance of float32 values, relative to the root mean square of their tensor.
 const TOLERANCE: f64 = 1e-4;
 /// Tolerance of similarities that are computed from recorded embeddings, one product away.
 const TOLERANCE_PRODUCT: f64 = 2e-6;
 
-/// The JSON of a golden. Flags and fill of the model are the caller's business.
+/// The JSON of a golden.
 #[derive(Debug, Deserialize)]
-pub struct Golden {
+struct Golden {
     /// Flags of the original's command line.
-    pub argv: Vec<String>,
+    argv: Vec<String>,
     /// How weights are filled.
-    pub variant: String,
+    variant: String,
     /// How images are made: `image('<name>',<count>)`.
-    pub images: String,
-    datasets: HashMap<String, Dataset>,
+    images: String,
+    datasets: BTreeMap<String, Dataset>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,7 +41,7 @@ struct Dataset {
     tokens_first_label: Vec<Vec<i64>>,
     z_sim: Vec<Vec<f64>>,
     h_sim: Option<Vec<Vec<f64>>>,
-    pred: HashMap<String, Vec<i64>>,
+    pred: BTreeMap<String, Vec<i64>>,
     class_cos_z: Vec<Vec<f64>>,
 }
 
@@ -48,20 +51,80 @@ pub fn recognises(value: &Value) -> bool {
     value.get("datasets").is_some() && value.get("argv").is_some()
 }
 
-impl Golden {
-    /// Reads the JSON.
-    ///
-    /// # Errors
-    /// It is not of this format.
-    pub fn read(value: &Value) -> Result<Self, String> {
-        Self::deserialize(value).map_err(|error| error.to_string())
+/// Checks a golden file and the tensors beside it.
+///
+/// # Errors
+/// The files are not of this format, or ask for what this version does not have.
+pub fn check(source: &Source) -> Result<Vec<Group>, String> {
+    let golden = Golden::deserialize(&source.value).map_err(|error| error.to_string())?;
+    if golden.variant != "hash" {
+        return Err(format!(
+            "the fill '{}' is not in this version",
+            golden.variant
+        ));
     }
+    let mut flags = golden.argv.clone();
+    let at = flags
+        .iter()
+        .position(|flag| flag == "--model")
+        .filter(|at| at + 1 < flags.len());
+    let at = at.ok_or("'argv' names no --model")?;
+    let name = flags.drain(at..at + 2).nth(1).unwrap_or_default();
+    let tensors = read_tensors(&source.path.with_extension("safetensors"))?;
+    let recipe = Recipe::parse(&name, &flags, Kind::Float)?;
+    let model = run::build(&recipe).map_err(|error| error.to_string())?;
+    let (images, count) = golden.image_recipe()?;
+    let side = model.vision_size().image_size();
+    let images = fill::images(&images, count, side, Kind::Float).map_err(|e| e.to_string())?;
+    let tokenize = tokenizer();
 
+    let encoded = tch::no_grad(|| Encoder::encode_image(&model, &images));
+    let encoded = encoded.map_err(|error| error.to_string())?;
+    let recorded = Heads {
+        z: tensor(&tensors, "image/z_image")?,
+        h: tensors.get("image/h_image").map(Tensor::shallow_clone),
+    };
+    let mut report = Report::default();
+    compare(&mut report, "image/z_image", &encoded.z, &recorded.z);
+    if let (Some(got), Some(want)) = (&encoded.h, &recorded.h) {
+        compare(&mut report, "image/h_image", got, want);
+    }
+    report.equal(
+        "image/h_image exists",
+        encoded.h.is_some(),
+        recorded.h.is_some(),
+    );
+    let mut groups = vec![Group {
+        name: "images".to_owned(),
+        report,
+    }];
+    for (name, data) in &golden.datasets {
+        let mut report = Report::default();
+        check_recorded(&mut report, name, data, &tensors, &recorded)?;
+        groups.push(Group {
+            name: format!("{name}, from recorded embeddings"),
+            report,
+        });
+        let mut report = Report::default();
+        check_model(
+            &mut report,
+            name,
+            data,
+            &tensors,
+            (&model, &tokenize),
+            &encoded,
+        )?;
+        groups.push(Group {
+            name: format!("{name}, from texts and images"),
+            report,
+        });
+    }
+    Ok(groups)
+}
+
+impl Golden {
     /// Name and number of the images.
-    ///
-    /// # Errors
-    /// The recipe is not understood.
-    pub fn image_recipe(&self) -> Result<(String, i64), String> {
+    fn image_recipe(&self) -> Result<(String, i64), String> {
         let inner = self
             .images
             .strip_prefix("image(")
@@ -76,57 +139,12 @@ impl Golden {
     }
 }
 
-/// Compares everything: what the model makes of `images` `[B, 3, H, W]` and of the prompts, and what
-/// the evaluation makes of the recorded embeddings.
-///
-/// # Errors
-/// The files are not of this format, or the model fails.
-pub fn check(
-    golden: &Golden,
-    tensors: &HashMap<String, Tensor>,
-    model: &dyn Encoder,
-    tokenize: &dyn Fn(&str) -> Vec<i64>,
-    images: &Tensor,
-) -> Result<Report, String> {
-    let mut report = Report::default();
-    let encoded = tch::no_grad(|| model.encode_image(images)).map_err(|e| e.to_string())?;
-    let recorded = Heads {
-        z: tensor(tensors, "image/z_image")?,
-        h: tensors.get("image/h_image").map(Tensor::shallow_clone),
-    };
-    compare(&mut report, "image/z_image", &encoded.z, &recorded.z);
-    if let (Some(got), Some(want)) = (&encoded.h, &recorded.h) {
-        compare(&mut report, "image/h_image", got, want);
-    }
-    report.equal(
-        "image/h_image exists",
-        encoded.h.is_some(),
-        recorded.h.is_some(),
-    );
-
-    let mut names: Vec<&String> = golden.datasets.keys().collect();
-    names.sort();
-    for name in names {
-        let data = &golden.datasets[name];
-        check_recorded(&mut report, name, data, tensors, &recorded)?;
-        check_model(
-            &mut report,
-            name,
-            data,
-            tensors,
-            (model, tokenize),
-            &encoded,
-        )?;
-    }
-    Ok(report)
-}
-
 /// From the recorded embeddings to similarities and predictions: no model in between.
 fn check_recorded(
     report: &mut Report,
     name: &str,
     data: &Dataset,
-    tensors: &HashMap<String, Tensor>,
+    tensors: &BTreeMap<String, Tensor>,
     images: &Heads,
 ) -> Result<(), String> {
     let classifier = Classifier {
@@ -203,7 +221,7 @@ fn check_model(
     report: &mut Report,
     name: &str,
     data: &Dataset,
-    tensors: &HashMap<String, Tensor>,
+    tensors: &BTreeMap<String, Tensor>,
     (model, tokenize): (&dyn Encoder, &dyn Fn(&str) -> Vec<i64>),
     images: &Heads,
 ) -> Result<(), String> {
@@ -231,7 +249,7 @@ fn check_model(
         report.equal(&format!("{name}/tokens[{i}]"), at, "equal".to_owned());
     }
 
-    let classifier = Classifier::new(model, &prompts, &tokenize, 64, &Shard::alone(), name)
+    let classifier = Classifier::new(model, &prompts, tokenize, 64, &Shard::alone(), name)
         .map_err(|error| error.to_string())?;
     let heads = [
         ("z_text", Some(&classifier.z)),
@@ -290,7 +308,7 @@ fn predictions(data: &Dataset, head: Head) -> Result<&Vec<i64>, String> {
         .ok_or_else(|| format!("'pred' has no '{key}'"))
 }
 
-fn tensor(tensors: &HashMap<String, Tensor>, name: &str) -> Result<Tensor, String> {
+fn tensor(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Tensor, String> {
     let found = tensors
         .get(name)
         .ok_or_else(|| format!("the safetensors file has no '{name}'"))?;

@@ -19,6 +19,8 @@ pub struct Say {
     pub not_finite: bool,
     /// Samples of this step that could not be read.
     pub bad: u64,
+    /// Different samples of this epoch that could not be read so far.
+    pub bad_this_epoch: u64,
     /// Loss terms and metrics of this rank, each a mean over the micro-batches.
     pub terms: Vec<f64>,
 }
@@ -34,6 +36,8 @@ pub struct Agreed {
     pub not_finite: bool,
     /// Unreadable samples of this step on all ranks.
     pub bad: u64,
+    /// Unreadable samples of this epoch on all ranks, which see different samples.
+    pub bad_this_epoch: u64,
     /// Means over the ranks.
     pub terms: Vec<f64>,
 }
@@ -41,13 +45,14 @@ pub struct Agreed {
 const SAVE: usize = stop::NUM_SLOTS;
 const NOT_FINITE: usize = SAVE + 1;
 const BAD: usize = NOT_FINITE + 1;
-const TERMS: usize = BAD + 1;
+const BAD_THIS_EPOCH: usize = BAD + 1;
+const TERMS: usize = BAD_THIS_EPOCH + 1;
 
 impl Say {
     fn encode(&self) -> Vec<f64> {
         let flag = |set: bool| f64::from(u8::from(set));
         let mut slots = stop::encode(self.stop).to_vec();
-        slots.extend([flag(self.save), flag(self.not_finite), self.bad as f64]);
+        slots.extend([flag(self.save), flag(self.not_finite), self.bad as f64, self.bad_this_epoch as f64]);
         slots.extend(&self.terms);
         slots
     }
@@ -58,6 +63,7 @@ impl Say {
             save: sums[SAVE] > 0.0,
             not_finite: sums[NOT_FINITE] > 0.0,
             bad: sums[BAD] as u64,
+            bad_this_epoch: sums[BAD_THIS_EPOCH] as u64,
             terms: sums[TERMS..].iter().map(|sum| sum / world_size).collect(),
         }
     }
@@ -86,6 +92,7 @@ mod tests {
             save: true,
             not_finite: true,
             bad: 3,
+            bad_this_epoch: 5,
             terms: vec![f64::NAN, 4.0],
         };
         let sums: Vec<f64> =

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use rocket_common::atomic;
 use rocket_common::error::Result;
 use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::model::Registry;
 
 /// One rank's record of a step that was not finite.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Forensics {
     /// Number of the step that was being made, from 1. No step was taken: the weights are those of
     /// the step before.
@@ -35,7 +38,34 @@ pub struct Forensics {
     pub largest_gradient_norms: Vec<(String, String)>,
 }
 
+/// Gradient norms that are kept.
+const LARGEST: usize = 20;
+
 impl Forensics {
+    /// The part about parameters and their gradients; the rest is empty.
+    #[must_use]
+    pub fn of_tensors(registry: &Registry) -> Self {
+        let mut record = Self::default();
+        let mut norms = Vec::new();
+        for entry in registry.trainable() {
+            if !is_finite(&entry.tensor) {
+                record.parameters_not_finite.push(entry.name.clone());
+            }
+            let grad = entry.tensor.grad();
+            if !grad.defined() {
+                continue;
+            }
+            if !is_finite(&grad) {
+                record.gradients_not_finite.push(entry.name.clone());
+            }
+            norms.push((entry.name.clone(), norm(&grad)));
+        }
+        norms.sort_by(|a, b| b.1.total_cmp(&a.1));
+        record.largest_gradient_norms =
+            norms.into_iter().take(LARGEST).map(|(name, norm)| (name, norm.to_string())).collect();
+        record
+    }
+
     /// Writes the record to `<run>/forensics/step-<step>-rank-<rank>.json`.
     ///
     /// # Errors
@@ -48,4 +78,12 @@ impl Forensics {
         atomic::write_json(&path, self)?;
         Ok(path)
     }
+}
+
+fn norm(tensor: &Tensor) -> f64 {
+    f64::try_from(tensor.detach().to_kind(Kind::Double).norm()).unwrap_or(f64::NAN)
+}
+
+fn is_finite(tensor: &Tensor) -> bool {
+    norm(tensor).is_finite()
 }

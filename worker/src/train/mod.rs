@@ -28,6 +28,9 @@ use forensics::Forensics;
 use session::Session;
 use step::Backward;
 
+pub use save::BEST_METRIC;
+
+use crate::model::Batch;
 use crate::rank::RankContext;
 use crate::track::{RecordKind, Tracker};
 
@@ -70,14 +73,15 @@ impl Session<'_> {
         let mut samples = Vec::new();
         let mut waited = 0.0;
         let mut bad = 0;
+        let device = self.device;
         let loader = &mut self.loader;
         let backward = self.trainer.backward(&self.group, self.state.step, || {
             let asked = Instant::now();
-            let host = loader.next()?;
+            let host = loader.next_batch()?;
             waited += asked.elapsed().as_secs_f64();
-            bad += host.bad;
+            bad += host.bad.len() as u64;
             samples.push(host.samples.clone());
-            Ok(host.into_batch(self.device)?)
+            Ok(Batch::from_host(&host).to_device(device)?)
         })?;
         self.pace.waited(waited);
         let say = Say {
@@ -86,6 +90,7 @@ impl Session<'_> {
                 && self.plan.checkpoint_due(number, self.saved_at.elapsed().as_secs_f64() / 60.0),
             not_finite: !backward.is_finite(),
             bad,
+            bad_this_epoch: self.loader.counters().bad_this_epoch as u64,
             terms: backward.means(),
         };
         let agreed = say.agree(&self.group)?;
@@ -95,7 +100,7 @@ impl Session<'_> {
         self.trainer.update(lr)?;
         self.state.step = number;
         self.state.bad_samples += agreed.bad;
-        self.check_bad_share()?;
+        self.loader.judge_bad(agreed.bad_this_epoch as usize)?;
         self.report(&agreed, &backward, lr)?;
         Ok(agreed)
     }
@@ -143,26 +148,6 @@ impl Session<'_> {
         tracing::info!("{}", progress::line(&self.plan, step, &values, lap));
         values.extend(machine);
         metrics.record(RecordKind::Train, step, &values)
-    }
-
-    /// Fails the run once too many samples could not be read.
-    fn check_bad_share(&self) -> Result<()> {
-        let seen = self.state.step * self.state.samples_per_step;
-        let allowed = (self.experiment.data.max_bad * seen as f64).ceil();
-        // Below one step's worth a share says little: the first bad sample must not end a run.
-        let floor = (self.experiment.data.max_bad * self.loader_samples() as f64).ceil().max(1.0);
-        if self.state.bad_samples as f64 <= allowed.max(floor) {
-            return Ok(());
-        }
-        Err(Error::new(
-            ExitKind::Data,
-            format!(
-                "{} of the {seen} samples seen so far could not be read, more than data.max_bad = {}",
-                self.state.bad_samples, self.experiment.data.max_bad
-            ),
-        )
-        .hint("the ranks' logs name them; mend the data, or raise data.max_bad")
-        .into())
     }
 
     /// Saves what is needed to look into the step, and makes the error of it.

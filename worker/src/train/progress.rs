@@ -90,7 +90,7 @@ pub fn line(plan: &Plan, step: u64, values: &Map<String, Value>, lap: Option<Lap
 }
 
 /// The scalars that a line of progress has room for.
-const SHOWN: [&str; 4] = ["loss", "acc1_image", "lr", "grad_norm"];
+const SHOWN: [&str; 4] = ["loss", "clip_acc", "lr", "grad_norm"];
 
 fn short(number: f64) -> String {
     if number != 0.0 && number.abs() < 1e-2 {

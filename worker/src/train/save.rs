@@ -14,7 +14,7 @@ use super::session::Session;
 use crate::checkpoint::{self, Snapshot};
 
 /// The score by which the best checkpoints are kept.
-pub(super) const BEST_METRIC: &str = "z_top1";
+pub const BEST_METRIC: &str = "z_top1";
 
 impl Session<'_> {
     /// Saves the state after the current step, unless that is saved already.
@@ -48,7 +48,13 @@ impl Session<'_> {
             .collect();
         let optim = self.trainer.optimizer.state();
         let snapshot = Snapshot { model: &model, optim: &optim, state: &self.state };
-        let published = checkpoint::save(&self.run, self.context.attempt, &snapshot, self.info())?;
+        let info = self.info();
+        let mut published =
+            checkpoint::save(&self.run, self.context.attempt, &snapshot, info.clone())?;
+        if let Published::Already(checkpoint) = &mut published {
+            // Saved before its evaluation, by an attempt that was stopped right there.
+            checkpoint.add_metrics(&info.metrics)?;
+        }
         let (name, bytes) =
             (published.checkpoint().name(), published.checkpoint().manifest().bytes());
         if let Some(metrics) = &mut self.metrics {
@@ -86,7 +92,7 @@ impl Session<'_> {
             processor: processor(),
             versions: BTreeMap::from([
                 ("rocket-worker".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-                ("libtorch".to_owned(), tch_distributed::TORCH_VERSION.to_owned()),
+                ("libtorch".to_owned(), crate::TORCH_VERSION.to_owned()),
             ]),
             metrics,
         }

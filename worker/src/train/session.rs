@@ -105,11 +105,8 @@ impl<'a> Session<'a> {
         if context.is_lead() {
             introduce(&experiment, &model, &plan, &order, &schedule, ddp.buckets().len());
         }
-        let loader = Loader::start(
-            source,
-            LoaderOptions::of(&experiment, model.vision_size().image_size(), order, u64::from(context.rank)),
-            order.at_step(state.step),
-        )?;
+        let options = LoaderOptions::of(&experiment, source, order, u64::from(context.rank))?;
+        let loader = Loader::new(options, order.at_step(state.step))?;
         pulse.phase(Phase::Training);
         Ok(Self {
             context,

@@ -3,20 +3,43 @@
 use super::*;
 
 const POLICY: Policy = Policy { max_crashes: 3 };
-const FRESH: History = History { crashes: 0, best_step: 0, step: 0 };
-const STUCK: History = History { crashes: 3, best_step: 40, step: 40 };
-const PROGRESSED: History = History { crashes: 3, best_step: 40, step: 41 };
+const FRESH: History = History {
+    crashes: 0,
+    best_step: 0,
+    step: 0,
+};
+const STUCK: History = History {
+    crashes: 3,
+    best_step: 40,
+    step: 40,
+};
+const PROGRESSED: History = History {
+    crashes: 3,
+    best_step: 40,
+    step: 41,
+};
 
 fn failed(kind: ExitKind) -> Ending {
-    Ending::Failed { rank: 1, kind, cause: "words".into(), hint: Some("advice".into()) }
+    Ending::Failed {
+        rank: 1,
+        kind,
+        cause: "words".into(),
+        hint: Some("advice".into()),
+    }
 }
 
 fn crash() -> Ending {
-    Ending::Crashed { rank: 1, cause: "rank 1 was killed".into() }
+    Ending::Crashed {
+        rank: 1,
+        cause: "rank 1 was killed".into(),
+    }
 }
 
 fn hang() -> Ending {
-    Ending::Hung { rank: 1, cause: "rank 1 stood still".into() }
+    Ending::Hung {
+        rank: 1,
+        cause: "rank 1 stood still".into(),
+    }
 }
 
 /// Action by one letter: Finish, Relaunch (n crashes), Stop, fail (X), Leave.
@@ -35,17 +58,33 @@ fn short(action: &Action) -> String {
 #[test]
 fn every_failure_of_a_rank_has_its_row() {
     use ExitKind as K;
-    let again = ["relaunch after 1 s, 1 crashes", "fail Internal", "relaunch after 1 s, 1 crashes"];
-    let again_d =
-        ["relaunch after 1 s, 1 crashes", "fail Distributed", "relaunch after 1 s, 1 crashes"];
-    let again_ok = ["relaunch after 1 s, 1 crashes", "fail Ok", "relaunch after 1 s, 1 crashes"];
+    let again = [
+        "relaunch after 1 s, 1 crashes",
+        "fail Internal",
+        "relaunch after 1 s, 1 crashes",
+    ];
+    let again_d = [
+        "relaunch after 1 s, 1 crashes",
+        "fail Distributed",
+        "relaunch after 1 s, 1 crashes",
+    ];
+    let again_ok = [
+        "relaunch after 1 s, 1 crashes",
+        "fail Ok",
+        "relaunch after 1 s, 1 crashes",
+    ];
     for kind in K::ALL {
         let expected = match kind {
             K::Ok => again_ok.map(String::from),
             K::Internal => again.map(String::from),
             K::Distributed => again_d.map(String::from),
             K::Fenced => ["leave"; 3].map(String::from),
-            K::Usage | K::Experiment | K::Data | K::NotFinite | K::Checkpoint | K::Pin
+            K::Usage
+            | K::Experiment
+            | K::Data
+            | K::NotFinite
+            | K::Checkpoint
+            | K::Pin
             | K::Parity => [(); 3].map(|()| format!("fail {kind:?}")),
         };
         let got = [FRESH, STUCK, PROGRESSED]
@@ -57,8 +96,12 @@ fn every_failure_of_a_rank_has_its_row() {
 #[test]
 fn the_other_endings_have_theirs() {
     use StopReason as R;
-    let stop = |reason, saved| Ending::Stopped { reason, saved };
-    let not_started = Ending::NotStarted { kind: ExitKind::Pin, cause: "c".into(), hint: None };
+    let stop = |reason, killed| Ending::Stopped { reason, killed };
+    let not_started = Ending::NotStarted {
+        kind: ExitKind::Pin,
+        cause: "c".into(),
+        hint: None,
+    };
     #[rustfmt::skip]
     let table: &[(Ending, History, &str)] = &[
         (Ending::Finished,            FRESH,      "finish"),
@@ -80,7 +123,11 @@ fn the_other_endings_have_theirs() {
         (hang(),                      STUCK,      "fail Internal"),
     ];
     for (ending, history, expected) in table {
-        assert_eq!(short(&decide(ending, history, &POLICY)), *expected, "{ending:?} {history:?}");
+        assert_eq!(
+            short(&decide(ending, history, &POLICY)),
+            *expected,
+            "{ending:?} {history:?}"
+        );
     }
 }
 
@@ -111,11 +158,21 @@ fn crashes_without_progress_use_up_the_budget_and_progress_refills_it() {
 #[test]
 fn words_say_what_happened_and_what_comes() {
     let relaunch = decide(&crash(), &FRESH, &POLICY);
-    let Action::Relaunch { why, .. } = relaunch else { panic!("{relaunch:?}") };
-    assert_eq!(why, "rank 1 was killed; relaunch 1 of 3 from the last checkpoint");
+    let Action::Relaunch { why, .. } = relaunch else {
+        panic!("{relaunch:?}")
+    };
+    assert_eq!(
+        why,
+        "rank 1 was killed; relaunch 1 of 3 in 1 s"
+    );
     let fail = decide(&crash(), &FRESH, &Policy { max_crashes: 0 });
-    let Action::Fail { cause, hint, .. } = fail else { panic!("{fail:?}") };
-    assert_eq!(cause, "rank 1 was killed; given up: no relaunch is allowed (cluster.max_crashes: 0)");
+    let Action::Fail { cause, hint, .. } = fail else {
+        panic!("{fail:?}")
+    };
+    assert_eq!(
+        cause,
+        "rank 1 was killed; given up: no relaunch is allowed (cluster.max_crashes: 0)"
+    );
     assert!(hint.is_some());
     let fail = decide(&failed(ExitKind::NotFinite), &FRESH, &POLICY);
     assert_eq!(
