@@ -15,11 +15,11 @@ mod registry;
 mod resnet;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests;
 mod text;
 mod transformer;
 mod vision;
-#[cfg(test)]
-mod tests;
 mod vit;
 
 pub use batch::Batch;
