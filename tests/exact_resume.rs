@@ -27,7 +27,7 @@ const OVERRIDES: [&str; 14] = [
     "augment.num_augs=2",
     "train.update_freq=2",
     "train.batch_size=2",
-    "train.bucket_cap_mb=1",
+    "train.bucket_cap_mb=0.05",
     "train.checkpoint_every=7 steps",
     "cluster.tasks_per_node=4",
 ];

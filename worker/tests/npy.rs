@@ -66,7 +66,7 @@ fn wrong_files_are_refused_in_words() {
     insta::assert_snapshot!(refusal("text.npy", b"image,caption\n"), @"DIR/text.npy is not an npy file: it begins with 'image,ca', not with the bytes of numpy's format; write it with numpy.save");
     insta::assert_snapshot!(refusal("empty.npy", b""), @"DIR/empty.npy is not an npy file: it begins with nothing (the file is empty), not with the bytes of numpy's format; write it with numpy.save");
     insta::assert_snapshot!(refusal("head.npy", &good[..40]), @"DIR/head.npy is not a whole npy file: it ends after 40 bytes, inside of the header");
-    insta::assert_snapshot!(refusal("cut.npy", &good[..good.len() - 30]), @"DIR/cut.npy holds no data that can be read: the pickle ends in the middle (byte 402)");
+    insta::assert_snapshot!(refusal("cut.npy", &good[..good.len() - 30]), @"DIR/cut.npy holds no data that can be read: the pickle ends in the middle (byte 404)");
     let numbers = std::fs::read(fixture("numbers.npy")).unwrap();
     insta::assert_snapshot!(refusal("numbers.npy", &numbers), @"DIR/numbers.npy holds an array of dtype '<i8'; an array of objects (dicts) is needed");
     let dangerous = std::fs::read(fixture("dangerous.npy")).unwrap();

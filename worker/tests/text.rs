@@ -72,10 +72,8 @@ fn abbreviations_keep_their_period() {
     );
     let want = "Dr.|Smith|of|the|U.S.|Navy|met|J.|Bach|at|5|p.m.|yesterday|.|He|left|(|at|last|.|)|``|Why|?|''";
     assert_eq!(words.join("|"), want);
-    assert_eq!(
-        remove_stopwords("We cannot do it, gonna wanna see"),
-        "not , gon na wanna see".replace("not", "").trim_start()
-    );
+    let left = remove_stopwords("We cannot do it, gonna wanna see");
+    assert_eq!(left, ", gon na wan na see");
 }
 
 fn text() -> Text {

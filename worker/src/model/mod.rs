@@ -15,6 +15,8 @@ mod registry;
 mod resnet;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests;
 mod text;
 mod transformer;
 mod vision;

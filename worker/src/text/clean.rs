@@ -1,12 +1,13 @@
 //! Cleaning before augmentation and before tokens.
 
+use super::mojibake::reread;
 use super::{is_space, unescape};
 
 /// ftfy, HTML references (twice, since they are often escaped twice), white space to single blanks,
 /// lower case.
 #[must_use]
 pub fn clean(text: &str) -> String {
-    let text = plsfix::fix_text(text, None);
+    let text = plsfix::fix_text(&reread(text), None);
     let text = unescape(&unescape(&text));
     // The ends are stripped of Python's white space; inside, of the `regex` package's, which keeps
     // four separators of ASCII.

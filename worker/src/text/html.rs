@@ -22,7 +22,7 @@ static ENTITIES: LazyLock<HashMap<&'static str, String>> = LazyLock::new(|| {
 });
 
 /// What the numbers 0x80 to 0x9f stand for (Windows-1252, whatever the page's encoding).
-const WINDOWS: [char; 32] = [
+pub(super) const WINDOWS: [char; 32] = [
     '\u{20ac}', '\u{81}', '\u{201a}', '\u{192}', '\u{201e}', '\u{2026}', '\u{2020}', '\u{2021}',
     '\u{2c6}', '\u{2030}', '\u{160}', '\u{2039}', '\u{152}', '\u{8d}', '\u{17d}', '\u{8f}',
     '\u{90}', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{2022}', '\u{2013}', '\u{2014}',

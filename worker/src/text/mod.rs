@@ -4,6 +4,7 @@
 mod clean;
 mod eda;
 mod html;
+mod mojibake;
 mod sentences;
 mod tokenizer;
 mod views;
