@@ -2,11 +2,15 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 
 use super::Result;
 use super::registry::{Registry, Role};
+
+/// Held from seeding the generator to the last draw.
+static DRAWING: Mutex<()> = Mutex::new(());
 
 /// First values of a tensor.
 #[derive(Debug, Clone, Copy)]
@@ -71,12 +75,15 @@ impl Scope {
     pub(super) fn param(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let name = self.full(name);
         let mut value = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+        // The generator is the process's: models that two threads build must not share its draws.
+        let drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
         tch::manual_seed(seed_of(self.shared.seed, &name));
         let _ = match init {
             Init::Const(constant) => value.f_fill_(constant)?,
             Init::Normal(std) => value.f_normal_(0.0, std)?,
             Init::Uniform(bound) => value.f_uniform_(-bound, bound)?,
         };
+        drop(drawing);
         let value = value
             .f_to_kind(self.shared.kind)?
             .f_to_device(self.shared.device)?

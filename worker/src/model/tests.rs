@@ -1,7 +1,9 @@
 //! The model on sizes that take no time.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rocket_common::experiment::{
-    Base, Child, LossAvgOrSum, Model as Spec, Vision, VitArch, VitDims,
+    Base, Child, LossAvgOrSum, Model as Spec, ProjType, Vision, VitArch, VitDims,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -9,6 +11,14 @@ use super::*;
 use crate::loss::{Gathered, LossOptions, LossOutput, Normalised, contrastive};
 
 const SIDE: i64 = 32;
+
+/// Tests that draw from the process's generator take turns, each on one thread.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    tch::set_num_threads(1);
+    turn
+}
 
 fn spec(base: Base, child: Child, vision: Vision, separate_proj: bool) -> Spec {
     Spec {
@@ -22,6 +32,10 @@ fn spec(base: Base, child: Child, vision: Vision, separate_proj: bool) -> Spec {
         transformer_heads: 2,
         context_length: 20,
         vocab_size: 100,
+        // Wide projectors take time to fill, and nothing here rests on their kind.
+        cl2l_img_proj_type: ProjType::Linear,
+        cl2l_txt_proj_type: ProjType::Linear,
+        clip_hidden_dim: 24,
         ..Spec::default()
     }
 }
@@ -108,6 +122,7 @@ fn gradients(model: &Model, batch: &Batch) -> (f64, Vec<(String, Tensor)>) {
 
 #[test]
 fn cl2l_without_augmented_views_is_clip_to_the_bit() {
+    let _turn = turn();
     let clip = Model::new(&spec(Base::Clip, Child::Clip, vit(), false), &options(2)).unwrap();
     for separate in [false, true] {
         let cl2l = spec(Base::Cl2l, Child::Cl2l, vit(), separate);
@@ -138,15 +153,24 @@ fn cl2l_without_augmented_views_is_clip_to_the_bit() {
 
 #[test]
 fn every_base_and_child_of_this_version_trains() {
+    let _turn = turn();
     for base in [Base::Clip, Base::Cl2l] {
         for child in [Child::Clip, Child::Cl2l] {
-            for separate in [false, true] {
-                let model = Model::new(&spec(base, child, vit(), separate), &options(2)).unwrap();
+            for (separate_proj, clip_proj_type) in [
+                (false, ProjType::Linear),
+                (true, ProjType::Linear),
+                (false, ProjType::Mlp),
+            ] {
+                let spec = Spec {
+                    clip_proj_type,
+                    ..spec(base, child, vit(), separate_proj)
+                };
+                let model = Model::new(&spec, &options(2)).unwrap();
                 let (loss, grads) = gradients(&model, &batch(model.num_augs(), Kind::Float));
                 assert!(loss.is_finite());
                 assert!(
                     grads.iter().all(|(_, grad)| grad.defined()),
-                    "{base:?} {child:?}"
+                    "{base:?} {child:?} {clip_proj_type:?}"
                 );
             }
         }
@@ -155,6 +179,7 @@ fn every_base_and_child_of_this_version_trains() {
 
 #[test]
 fn truncated_text_gives_what_full_length_does() {
+    let _turn = turn();
     let spec = spec(Base::Cl2l, Child::Cl2l, vit(), false);
     let [full, short] = [false, true].map(|truncate| {
         Model::new(
@@ -181,6 +206,7 @@ fn truncated_text_gives_what_full_length_does() {
 
 #[test]
 fn the_feature_is_taken_at_the_first_end_of_text() {
+    let _turn = turn();
     let model = Model::new(&spec(Base::Clip, Child::Clip, vit(), false), &options(0)).unwrap();
     let tokens = Tensor::zeros([2, 20], (Kind::Int64, Device::Cpu));
     let _ = tokens.narrow(1, 4, 1).fill_(99);
@@ -194,6 +220,7 @@ fn the_feature_is_taken_at_the_first_end_of_text() {
 /// Recomputed activations give the same gradients to the bit, and batch statistics move once.
 #[test]
 fn checkpointing_changes_no_bit_and_counts_a_batch_once() {
+    let _turn = turn();
     for vision in [Vision::Named("R50".to_owned()), vit()] {
         let spec = spec(Base::Cl2l, Child::Cl2l, vision, true);
         let [plain, recomputed] = [false, true].map(|checkpoint_grad| {
@@ -229,6 +256,7 @@ fn checkpointing_changes_no_bit_and_counts_a_batch_once() {
 
 #[test]
 fn dropout_reaches_augmented_captions_alone_and_repeats_under_checkpointing() {
+    let _turn = turn();
     let spec = spec(Base::Cl2l, Child::Cl2l, vit(), false);
     let noisy = Options {
         text_dropout_prob: 0.3,
@@ -271,6 +299,7 @@ fn dropout_reaches_augmented_captions_alone_and_repeats_under_checkpointing() {
 
 #[test]
 fn first_values_depend_on_the_seed_alone() {
+    let _turn = turn();
     let spec = spec(Base::Cl2l, Child::Cl2l, vit(), true);
     let hash = |seed| {
         tch::manual_seed(seed as i64 + 99);
@@ -286,6 +315,7 @@ fn first_values_depend_on_the_seed_alone() {
 
 #[test]
 fn loading_names_every_misfit_and_takes_tied_tensors_under_any_name() {
+    let _turn = turn();
     let spec = spec(Base::Cl2l, Child::Cl2l, vit(), false);
     let [a, b] = [1, 2].map(|seed| Model::new(&spec, &Options { seed, ..options(2) }).unwrap());
     let all: Vec<(&str, &Tensor)> = a.registry().state_dict().collect();
@@ -322,6 +352,7 @@ fn loading_names_every_misfit_and_takes_tied_tensors_under_any_name() {
 
 #[test]
 fn wrong_sizes_are_sentences() {
+    let _turn = turn();
     let wrong = Vision::Vit(VitDims {
         arch: VitArch::Vit,
         width: 48,
