@@ -79,7 +79,10 @@ pub fn print_panics_as_sentences() {
 }
 
 fn hints(error: &anyhow::Error) -> impl Iterator<Item = &String> {
-    error.chain().filter_map(|cause| cause.downcast_ref::<Error>()).flat_map(Error::hints)
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<Error>())
+        .flat_map(Error::hints)
 }
 
 #[cfg(test)]
@@ -94,8 +97,14 @@ mod tests {
             .context("cannot start")
             .expect_err("an error");
         assert_eq!(kind_of(&error), ExitKind::Data);
-        assert_eq!(describe(&error), "error: cannot start: no images\nhint: mount the disk");
-        assert_eq!(end_record(&error, 3).hint.as_deref(), Some("mount the disk"));
+        assert_eq!(
+            describe(&error),
+            "error: cannot start: no images\nhint: mount the disk"
+        );
+        assert_eq!(
+            end_record(&error, 3).hint.as_deref(),
+            Some("mount the disk")
+        );
     }
 
     #[test]

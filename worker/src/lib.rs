@@ -20,3 +20,8 @@ pub mod train;
 
 /// The libtorch that this build is for; its build script refuses any other.
 pub const TORCH_VERSION: &str = "2.13.0";
+
+/// Which sources this binary was built from. The text lies in the binary as it is, so that `rocket`
+/// reads it there without running, or linking, any of this.
+#[used]
+static BUILD_IDENTITY: &str = include_str!(concat!(env!("OUT_DIR"), "/build_identity.json"));

@@ -39,17 +39,29 @@ impl RankContext {
             run_dir: PathBuf::from(text(names::RUN_DIR)?),
             attempt: number(names::ATTEMPT)?,
             pin_dir: std::env::var_os(names::PIN_DIR).map_or_else(
-                || std::env::var_os(names::RUN_DIR).map_or_else(PathBuf::new, |dir| PathBuf::from(dir).join("pin")),
+                || {
+                    std::env::var_os(names::RUN_DIR)
+                        .map_or_else(PathBuf::new, |dir| PathBuf::from(dir).join("pin"))
+                },
                 PathBuf::from,
             ),
-            master_addr: std::env::var(names::MASTER_ADDR).unwrap_or_else(|_| "127.0.0.1".to_owned()),
+            master_addr: std::env::var(names::MASTER_ADDR)
+                .unwrap_or_else(|_| "127.0.0.1".to_owned()),
             master_port: match std::env::var(names::MASTER_PORT) {
-                Ok(port) => Some(parse::<u16>(names::MASTER_PORT, &port)?).filter(|port| *port != 0),
+                Ok(port) => {
+                    Some(parse::<u16>(names::MASTER_PORT, &port)?).filter(|port| *port != 0)
+                }
                 Err(_) => None,
             },
         };
         if context.rank >= context.world_size {
-            bail!("{}={} is not below {}={}", names::RANK, context.rank, names::WORLD_SIZE, context.world_size);
+            bail!(
+                "{}={} is not below {}={}",
+                names::RANK,
+                context.rank,
+                names::WORLD_SIZE,
+                context.world_size
+            );
         }
         Ok(context)
     }
@@ -71,7 +83,9 @@ fn parse<T: std::str::FromStr>(name: &str, value: &str) -> Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    value.parse().with_context(|| format!("{name}={value} is not a number in range"))
+    value
+        .parse()
+        .with_context(|| format!("{name}={value} is not a number in range"))
 }
 
 fn number(name: &str) -> Result<u32> {

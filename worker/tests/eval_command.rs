@@ -73,18 +73,37 @@ impl Run {
         }
         let entry = json!({"path": data.join("eval"), "type": "imagefolder", "test": "val"});
         write_json(&pin.join("dataset_catalog.json"), &json!({"tiny": entry}));
-        let claim = run.claim_attempt().expect("an attempt");
-        drop(claim);
         for (step, score) in [(10, 0.75), (20, 0.5)] {
-            let options = Options { seed: step, ..Options::of(&experiment, Device::Cpu, None) };
+            let options = Options {
+                seed: step,
+                ..Options::of(&experiment, Device::Cpu, None)
+            };
             let model = Model::new(&experiment.model, &options).expect("a model");
             let entries = model.registry().entries().iter();
-            let values: Vec<(String, Tensor)> =
-                entries.map(|entry| (entry.name.clone(), entry.tensor.shallow_clone())).collect();
-            let state = TrainState { step, ..TrainState::default() };
-            let snapshot = Snapshot { model: &values, optim: &[], state: &state };
+            let values: Vec<(String, Tensor)> = entries
+                .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
+                .collect();
+            let state = TrainState {
+                step,
+                ..TrainState::default()
+            };
+            let snapshot = Snapshot {
+                model: &values,
+                optim: &[],
+                state: &state,
+            };
             let metrics = BTreeMap::from([("z_top1".to_owned(), score)]);
-            save(&run, 0, &snapshot, Info { step, metrics, ..Info::default() }).expect("saved");
+            save(
+                &run,
+                0,
+                &snapshot,
+                Info {
+                    step,
+                    metrics,
+                    ..Info::default()
+                },
+            )
+            .expect("saved");
         }
         Self { root, run }
     }
@@ -101,7 +120,11 @@ impl Run {
             let text = String::from_utf8_lossy(bytes);
             text.replace(&format!("{}/", self.root.path().display()), "")
         };
-        (output.status.code(), text(&output.stdout), text(&output.stderr))
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
     }
 
     fn result(&self, step: u64) -> ZeroShot {
@@ -112,7 +135,9 @@ impl Run {
 
 /// The experiment with its defaults filled.
 fn resolved(yaml: &str) -> String {
-    rocket_common::experiment::parse("exp.yaml", yaml, &[]).expect("an experiment").to_yaml()
+    rocket_common::experiment::parse("exp.yaml", yaml, &[])
+        .expect("an experiment")
+        .to_yaml()
 }
 
 #[test]
@@ -120,10 +145,16 @@ fn a_checkpoint_is_scored_printed_and_recorded() {
     let run = Run::new();
     let (code, table, said) = run.eval(&[]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(table.starts_with("tiny: 8 images, 2 classes, chance 50.000 %, step 10\n"), "{table}");
+    assert!(
+        table.starts_with("tiny: 8 images, 2 classes, chance 50.000 %, step 10\n"),
+        "{table}"
+    );
     assert_eq!(table.lines().count(), 2 + 11, "{table}");
     let best = run.result(10);
-    assert_eq!((best.checkpoint.as_str(), best.samples, best.classes), ("step-00000010", 8, 2));
+    assert_eq!(
+        (best.checkpoint.as_str(), best.samples, best.classes),
+        ("step-00000010", 8, 2)
+    );
     assert!(best.heads.iter().all(|head| head.top5 == 100.0));
     assert_eq!(best.table(), table);
 
@@ -133,7 +164,14 @@ fn a_checkpoint_is_scored_printed_and_recorded() {
     assert_eq!(printed, [run.result(20)]);
 
     // The same by step and by path.
-    for wish in ["20".to_owned(), run.run.checkpoints_dir().join("step-00000020").display().to_string()] {
+    for wish in [
+        "20".to_owned(),
+        run.run
+            .checkpoints_dir()
+            .join("step-00000020")
+            .display()
+            .to_string(),
+    ] {
         let (code, again, said) = run.eval(&["--checkpoint", &wish, "--json"]);
         assert_eq!((code, again), (Some(0), json.clone()), "{said}");
     }
@@ -145,7 +183,11 @@ fn what_cannot_be_scored_is_one_clear_error() {
     let mut said = String::new();
     let mut wrong = |args: &[&str], kind: ExitKind| {
         let (code, out, error) = run.eval(args);
-        assert_eq!((code, out.as_str()), (Some(i32::from(kind.code())), ""), "{error}");
+        assert_eq!(
+            (code, out.as_str()),
+            (Some(i32::from(kind.code())), ""),
+            "{error}"
+        );
         said.push_str(&format!("$ eval {}\n{error}\n", args.join(" ")));
     };
     wrong(&["--checkpoint", "30"], ExitKind::Usage);
@@ -154,7 +196,11 @@ fn what_cannot_be_scored_is_one_clear_error() {
     // A checkpoint of another model.
     let pin = run.run.path().join("pin");
     let yaml = fs::read_to_string(run.run.experiment_path()).expect("the experiment");
-    fs::write(run.run.experiment_path(), yaml.replace("embed_dim: 8", "embed_dim: 12")).expect("written");
+    fs::write(
+        run.run.experiment_path(),
+        yaml.replace("embed_dim: 8", "embed_dim: 12"),
+    )
+    .expect("written");
     wrong(&[], ExitKind::Checkpoint);
     fs::write(run.run.experiment_path(), yaml).expect("written");
     // One class folder too many, told before anything is computed.
@@ -183,7 +229,10 @@ fn what_cannot_be_scored_is_one_clear_error() {
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_said() {
     let run = Run::new();
-    let file = run.run.checkpoints_dir().join("step-00000010/model.safetensors");
+    let file = run
+        .run
+        .checkpoints_dir()
+        .join("step-00000010/model.safetensors");
     let mut bytes = fs::read(&file).expect("the weights");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -191,7 +240,10 @@ fn a_damaged_checkpoint_is_passed_over_and_said() {
     let (code, table, said) = run.eval(&[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(table.contains("step 20"), "{table}");
-    assert!(said.contains("'model.safetensors' does not match its checksum"), "{said}");
+    assert!(
+        said.contains("'model.safetensors' does not match its checksum"),
+        "{said}"
+    );
     let (code, _, said) = run.eval(&["--checkpoint", "10"]);
     assert_eq!(code, Some(i32::from(ExitKind::Checkpoint.code())), "{said}");
 }

@@ -12,25 +12,22 @@ fn golden() -> PathBuf {
 
 fn failed(groups: &[Group]) -> Vec<&str> {
     let checks = groups.iter().flat_map(|group| &group.report.checks);
-    checks.filter(|check| !check.passed()).map(|check| check.name.as_str()).collect()
+    checks
+        .filter(|check| !check.passed())
+        .map(|check| check.name.as_str())
+        .collect()
 }
 
+/// One run of the model shows both: what was changed is found, and everything else is met.
 #[test]
-fn the_recorded_evaluation_is_met() {
-    let groups = parity::check(&golden()).expect("a golden file");
-    for group in &groups {
-        assert!(group.report.passed(), "{}: {:?}", group.name, group.report.worst());
-    }
-    // Embeddings of 4 images and 10 classes in both heads, similarities and predictions.
-    let checks: usize = groups.iter().map(|group| group.report.checks.len()).sum();
-    assert!(checks > 2 * 256 * 14 + 2 * 2 * 40, "{checks} checks");
-}
-
-#[test]
-fn every_changed_value_is_found() {
+fn the_recorded_evaluation_is_met_and_every_changed_value_is_found() {
     let dir = tempfile::tempdir().expect("a folder");
     let copy = dir.path().join("zeroshot.hash.json");
-    fs::copy(golden().with_extension("safetensors"), copy.with_extension("safetensors")).expect("copied");
+    fs::copy(
+        golden().with_extension("safetensors"),
+        copy.with_extension("safetensors"),
+    )
+    .expect("copied");
     let mut value: Value =
         serde_json::from_slice(&fs::read(golden()).expect("the golden")).expect("JSON");
     let data = &mut value["datasets"]["cifar10"];
@@ -38,11 +35,19 @@ fn every_changed_value_is_found() {
         let number = data.pointer_mut(place).expect("a value");
         *number = (number.as_f64().expect("a number") * 1.01).into();
     }
-    for place in ["/pred/zh_0.3/2", "/pred/h_sim/0", "/tokens_first_label/7/3", "/n_labels"] {
+    for place in [
+        "/pred/zh_0.3/2",
+        "/pred/h_sim/0",
+        "/tokens_first_label/7/3",
+        "/n_labels",
+    ] {
         let number = data.pointer_mut(place).expect("a value");
         *number = (number.as_i64().expect("a number") + 1).into();
     }
     fs::write(&copy, value.to_string()).expect("written");
     let groups = parity::check(&copy).expect("a golden file");
+    // Embeddings of 4 images and 10 classes in both heads, similarities and predictions.
+    let checks: usize = groups.iter().map(|group| group.report.checks.len()).sum();
+    assert!(checks > 2 * 256 * 14 + 2 * 2 * 40, "{checks} checks");
     insta::assert_snapshot!(failed(&groups).join("\n"), @r"");
 }

@@ -147,7 +147,14 @@ fn run(
     settings: &Settings,
     shard: &Shard,
 ) -> Result<Vec<HeadScore>, EvalError> {
-    let classifier = Classifier::new(model, &set.prompts, &tokenize, settings.text_batch, shard, &set.name)?;
+    let classifier = Classifier::new(
+        model,
+        &set.prompts,
+        &tokenize,
+        settings.text_batch,
+        shard,
+        &set.name,
+    )?;
     score(model, &classifier, set, settings, shard, |_, _| {})
 }
 
@@ -344,7 +351,14 @@ fn embeddings_that_are_not_finite_give_no_score() {
         assert_eq!(error.kind(), ExitKind::NotFinite);
     }
     let classifier = |set: &EvalSet| {
-        Classifier::new(&MODEL, &set.prompts, &tokenize, 5, &Shard::alone(), &set.name)
+        Classifier::new(
+            &MODEL,
+            &set.prompts,
+            &tokenize,
+            5,
+            &Shard::alone(),
+            &set.name,
+        )
         .expect("classes")
     };
     let set = usual();
@@ -403,7 +417,14 @@ fn ranks_that_do_not_see_the_same_files_are_found_out() {
 #[test]
 fn progress_ends_at_this_ranks_images() {
     let set = usual();
-    let classifier = Classifier::new(&MODEL, &set.prompts, &tokenize, 5, &Shard::alone(), &set.name)
+    let classifier = Classifier::new(
+        &MODEL,
+        &set.prompts,
+        &tokenize,
+        5,
+        &Shard::alone(),
+        &set.name,
+    )
     .expect("classes");
     let mut seen = Vec::new();
     score(

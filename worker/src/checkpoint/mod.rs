@@ -76,7 +76,12 @@ pub fn save(run: &RunDir, attempt: u32, snapshot: &Snapshot<'_>, info: Info) -> 
             draft.adopt(name, version, file)?;
         }
         let (name, version, file) = STATE;
-        draft.write(name, version, file, &serde_json::to_vec_pretty(snapshot.state)?)?;
+        draft.write(
+            name,
+            version,
+            file,
+            &serde_json::to_vec_pretty(snapshot.state)?,
+        )?;
         Ok(draft.publish(info.clone())?)
     };
     write().with_context(|| format!("the checkpoint of step {} was not saved", info.step))
@@ -124,7 +129,9 @@ fn as_checkpoint_error(error: anyhow::Error) -> anyhow::Error {
         .any(rocket_common::error::is_disk_full);
     let mut typed = Error::new(ExitKind::Checkpoint, format!("{error:#}"));
     if full {
-        typed = typed.hint("the disk is full: free space, then 'rocket resume'; the last checkpoint is intact");
+        typed = typed.hint(
+            "the disk is full: free space, then 'rocket resume'; the last checkpoint is intact",
+        );
     }
     typed.into()
 }

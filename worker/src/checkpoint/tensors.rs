@@ -22,7 +22,11 @@ impl HostTensor {
         let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
         let dtype = dtype_of(tensor.kind())?;
         let shape = tensor.size().iter().map(|side| *side as usize).collect();
-        Ok(Self { tensor, dtype, shape })
+        Ok(Self {
+            tensor,
+            dtype,
+            shape,
+        })
     }
 }
 
@@ -78,7 +82,10 @@ pub fn load(path: &Path) -> Result<HashMap<String, Tensor>> {
             let kind = kind_of(view.dtype())
                 .with_context(|| format!("tensor '{name}' of {}", path.display()))?;
             let shape: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
-            Ok((name.to_owned(), Tensor::from_data_size(view.data(), &shape, kind)))
+            Ok((
+                name.to_owned(),
+                Tensor::from_data_size(view.data(), &shape, kind),
+            ))
         })
         .collect()
 }
@@ -115,12 +122,17 @@ mod tests {
     fn tensors_come_back_bit_by_bit() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("x.safetensors");
-        let strided = Tensor::arange(6, (Kind::Float, Device::Cpu)).reshape([2, 3]).transpose(0, 1);
+        let strided = Tensor::arange(6, (Kind::Float, Device::Cpu))
+            .reshape([2, 3])
+            .transpose(0, 1);
         let tensors = vec![
             ("strided".to_owned(), strided),
             ("scalar".to_owned(), Tensor::from(0.1f64)),
             ("counter".to_owned(), Tensor::from(7i64)),
-            ("empty".to_owned(), Tensor::zeros([0, 4], (Kind::BFloat16, Device::Cpu))),
+            (
+                "empty".to_owned(),
+                Tensor::zeros([0, 4], (Kind::BFloat16, Device::Cpu)),
+            ),
         ];
         save(&path, &tensors).expect("written");
         let loaded = load(&path).expect("read");
@@ -138,6 +150,9 @@ mod tests {
         let path = dir.path().join("x.safetensors");
         fs::write(&path, b"not one").expect("written");
         let error = load(&path).expect_err("refused").to_string();
-        assert!(error.contains("x.safetensors is not a safetensors file"), "{error}");
+        assert!(
+            error.contains("x.safetensors is not a safetensors file"),
+            "{error}"
+        );
     }
 }

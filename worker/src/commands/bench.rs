@@ -71,7 +71,10 @@ fn step(args: &StepArgs) -> Result<ExitKind> {
             Error::new(ExitKind::Experiment, lines.join("\n"))
         })?;
     tch::set_num_threads(args.threads.max(1));
-    let model = Model::new(&experiment.model, &Options::of(&experiment, Device::Cpu, None))?;
+    let model = Model::new(
+        &experiment.model,
+        &Options::of(&experiment, Device::Cpu, None),
+    )?;
     let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
     let options = LossOptions {
         label_smoothing: experiment.train.label_smoothing,
@@ -85,7 +88,10 @@ fn step(args: &StepArgs) -> Result<ExitKind> {
         batch_size: experiment.train.batch_size as u64,
         update_freq: 1,
     };
-    let mut loader = Loader::new(LoaderOptions::of(&experiment, source, order, 0)?, order.at_step(0))?;
+    let mut loader = Loader::new(
+        LoaderOptions::of(&experiment, source, order, 0)?,
+        order.at_step(0),
+    )?;
     // Made before the clock runs: this is about the step, not about the loader.
     let batches = (0..4)
         .map(|_| Ok(Batch::from_host(&loader.next_batch()?)))
@@ -127,16 +133,26 @@ fn step(args: &StepArgs) -> Result<ExitKind> {
 }
 
 fn parameters(model: &Model) -> Vec<Tensor> {
-    model.registry().trainable().map(|entry| entry.tensor.shallow_clone()).collect()
+    model
+        .registry()
+        .trainable()
+        .map(|entry| entry.tensor.shallow_clone())
+        .collect()
 }
 
 fn dump(batches: &[Batch], path: &std::path::Path) -> Result<()> {
     let mut tensors = Vec::new();
     for (number, batch) in batches.iter().enumerate() {
         tensors.push((format!("{number}.tokens"), batch.tokens.shallow_clone()));
-        tensors.push((format!("{number}.image_global"), batch.image_global.shallow_clone()));
+        tensors.push((
+            format!("{number}.image_global"),
+            batch.image_global.shallow_clone(),
+        ));
         for (view, image) in batch.images_local.iter().enumerate() {
-            tensors.push((format!("{number}.image_local_{view}"), image.shallow_clone()));
+            tensors.push((
+                format!("{number}.image_local_{view}"),
+                image.shallow_clone(),
+            ));
         }
     }
     crate::checkpoint::tensors::save(path, &tensors)

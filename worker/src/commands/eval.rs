@@ -63,7 +63,10 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     // Torch's threads are the experiment's: sums, and so near ties, depend on their number.
     tch::set_num_threads(i32::try_from(experiment.train.threads).unwrap_or(1).max(1));
 
-    let model = Model::new(&experiment.model, &Options::of(&experiment, Device::Cpu, None))?;
+    let model = Model::new(
+        &experiment.model,
+        &Options::of(&experiment, Device::Cpu, None),
+    )?;
     let values = checkpoint::load_model(&checkpoint)?;
     model
         .registry()
@@ -72,15 +75,27 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         .with_context(|| format!("checkpoint {} is of another model", checkpoint.name()))?;
     drop(values);
 
-    let batch = usize::try_from(experiment.eval.batch_size).unwrap_or(1).max(1);
-    let settings = Settings { image_batch: batch, text_batch: batch, threads };
+    let batch = usize::try_from(experiment.eval.batch_size)
+        .unwrap_or(1)
+        .max(1);
+    let settings = Settings {
+        image_batch: batch,
+        text_batch: batch,
+        threads,
+    };
     let tokenize = eval::tokenizer();
     let shard = Shard::alone();
     let mut results = Vec::new();
     for set in &sets {
         let mut progress = Progress::new(&set.name);
-        let classifier =
-            Classifier::new(&model, &set.prompts, &tokenize, settings.text_batch, &shard, &set.name)?;
+        let classifier = Classifier::new(
+            &model,
+            &set.prompts,
+            &tokenize,
+            settings.text_batch,
+            &shard,
+            &set.name,
+        )?;
         let scores = eval::zeroshot::score(
             &model,
             &classifier,
@@ -101,27 +116,41 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         results.push(result);
     }
     if args.json {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&results)?)?;
+        writeln!(
+            std::io::stdout(),
+            "{}",
+            serde_json::to_string_pretty(&results)?
+        )?;
     }
     Ok(ExitKind::Ok)
 }
 
 /// Opens every set, and tells all that is wrong with them at once.
 fn open_sets(args: &Args, run: &RunDir, experiment: &Experiment) -> Result<Vec<EvalSet>> {
-    let names = if args.datasets.is_empty() { &experiment.eval.datasets } else { &args.datasets };
+    let names = if args.datasets.is_empty() {
+        &experiment.eval.datasets
+    } else {
+        &args.datasets
+    };
     if names.is_empty() {
-        return Err(Error::new(ExitKind::Usage, "the experiment names no evaluation sets")
-            .hint("name some with --datasets")
-            .into());
+        return Err(
+            Error::new(ExitKind::Usage, "the experiment names no evaluation sets")
+                .hint("name some with --datasets")
+                .into(),
+        );
     }
     let pin = std::env::var_os(rocket_common::protocol::env::PIN_DIR)
         .map_or_else(|| run.path().join("pin"), PathBuf::from);
     let (file, base) = match &args.catalog {
-        Some(file) => (file.clone(), file.parent().unwrap_or(Path::new("")).to_owned()),
+        Some(file) => (
+            file.clone(),
+            file.parent().unwrap_or(Path::new("")).to_owned(),
+        ),
         // As in training: what lies outside the pinned tree is found from the user's clone.
         None => (pin.join(&experiment.eval.catalog), run.manifest()?.repo),
     };
-    let of = |given: &Option<PathBuf>, pinned: &Path| given.clone().unwrap_or_else(|| pin.join(pinned));
+    let of =
+        |given: &Option<PathBuf>, pinned: &Path| given.clone().unwrap_or_else(|| pin.join(pinned));
     let catalog = Catalog::load(&file, &base)?;
     let labels = Labels::load(&of(&args.labels, &experiment.eval.labels))?;
     let templates = Templates::load(&of(&args.templates, &experiment.eval.templates))?;
@@ -173,12 +202,18 @@ fn choose(run: &RunDir, wish: &str) -> Result<Checkpoint> {
 fn last(dir: &Path) -> Result<Checkpoint> {
     let found = store::latest_good(dir)?;
     for damaged in &found.damaged {
-        eprintln!("warning: {} is passed over: {}", damaged.name, damaged.reason);
+        eprintln!(
+            "warning: {} is passed over: {}",
+            damaged.name, damaged.reason
+        );
     }
     found.checkpoint.ok_or_else(|| {
-        Error::new(ExitKind::Checkpoint, format!("there is no good checkpoint in '{}'", dir.display()))
-            .hint("the run saves one every train.checkpoint_every and at its end")
-            .into()
+        Error::new(
+            ExitKind::Checkpoint,
+            format!("there is no good checkpoint in '{}'", dir.display()),
+        )
+        .hint("the run saves one every train.checkpoint_every and at its end")
+        .into()
     })
 }
 
@@ -188,7 +223,14 @@ fn best(dir: &Path) -> Result<Checkpoint> {
     for (step, path) in store::list(dir)? {
         match store::open(&path) {
             Ok(checkpoint) => {
-                scored.extend(checkpoint.manifest().info.metrics.get(BEST_METRIC).map(|&s| (s, step, path)));
+                scored.extend(
+                    checkpoint
+                        .manifest()
+                        .info
+                        .metrics
+                        .get(BEST_METRIC)
+                        .map(|&s| (s, step, path)),
+                );
             }
             Err(error) => eprintln!("warning: {error}"),
         }
@@ -205,7 +247,10 @@ fn best(dir: &Path) -> Result<Checkpoint> {
 }
 
 fn known_steps(dir: &Path) -> Result<String> {
-    let steps: Vec<String> = store::list(dir)?.iter().map(|(step, _)| step.to_string()).collect();
+    let steps: Vec<String> = store::list(dir)?
+        .iter()
+        .map(|(step, _)| step.to_string())
+        .collect();
     Ok(if steps.is_empty() {
         "it has no checkpoint yet".to_owned()
     } else {
@@ -226,7 +271,11 @@ struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     fn new(name: &'a str) -> Self {
-        Self { name, started: Instant::now(), said: None }
+        Self {
+            name,
+            started: Instant::now(),
+            said: None,
+        }
     }
 
     fn say(&mut self, done: usize, total: usize) {

@@ -69,15 +69,26 @@ fn print(group: &Group, skipped: bool) {
     let report = &group.report;
     let verdict = if report.passed() { "ok" } else { "FAILED" };
     let checked = report.checks.len();
-    print!("  {:<18} {verdict:<6} {checked} checked, {} skipped", group.name, report.skipped.len());
+    print!(
+        "  {:<18} {verdict:<6} {checked} checked, {} skipped",
+        group.name,
+        report.skipped.len()
+    );
     match report.worst() {
         Some(worst) if worst.share > 0.0 => {
-            println!("; worst {}: {:.3} of tolerance ({})", worst.name, worst.share, worst.said);
+            println!(
+                "; worst {}: {:.3} of tolerance ({})",
+                worst.name, worst.share, worst.said
+            );
         }
         Some(_) => println!("; all equal"),
         None => println!("; nothing was compared"),
     }
-    let failures: Vec<_> = report.checks.iter().filter(|check| !check.passed()).collect();
+    let failures: Vec<_> = report
+        .checks
+        .iter()
+        .filter(|check| !check.passed())
+        .collect();
     for check in failures.iter().take(SHOWN) {
         println!("    {}: {}", check.name, check.said);
     }

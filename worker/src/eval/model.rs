@@ -18,7 +18,10 @@ impl Encoder for Model {
     }
 
     fn device(&self) -> Device {
-        self.registry().entries().first().map_or(Device::Cpu, |entry| entry.tensor.device())
+        self.registry()
+            .entries()
+            .first()
+            .map_or(Device::Cpu, |entry| entry.tensor.device())
     }
 
     fn image_size(&self) -> usize {
@@ -28,7 +31,10 @@ impl Encoder for Model {
 
 impl From<Encoded> for Heads {
     fn from(encoded: Encoded) -> Self {
-        Self { z: encoded.z, h: encoded.h }
+        Self {
+            z: encoded.z,
+            h: encoded.h,
+        }
     }
 }
 

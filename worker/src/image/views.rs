@@ -113,28 +113,24 @@ impl ImageViews {
             size: image_size,
             scale: (augment.weak_min_scale, 1.0),
         };
-        let strong: Vec<Recipe> = (0..strong_views.max(1))
-            .map(|view| Recipe::Strong(strong_recipe(augment, strong_size, view)))
-            .collect();
-        let rest = if augment.weak_augment {
-            vec![weak.clone(); strong_views]
+        let rest = (0..strong_views).map(|view| {
+            if augment.weak_augment {
+                weak.clone()
+            } else {
+                Recipe::Strong(strong_recipe(augment, strong_size, view))
+            }
+        });
+        // The first view has the size that the tower expects, also where it is a strong one.
+        let first_strong = Recipe::Strong(strong_recipe(augment, image_size, 0));
+        let other = if augment.weak_augment {
+            weak.clone()
         } else {
-            strong[..strong_views].to_vec()
+            first_strong.clone()
         };
-        // The first view has the size the global tower expects, also where it is a strong one.
-        let first_strong = match &strong[0] {
-            Recipe::Strong(recipe) => Recipe::Strong(StrongRecipe {
-                size: image_size,
-                ..recipe.clone()
-            }),
-            other => other.clone(),
-        };
-        let strong_first = rest.first().cloned().filter(|_| augment.weak_augment);
-        let other = strong_first.unwrap_or_else(|| first_strong.clone());
         let first = match (augment.strong_augment, augment.randaugment) {
-            (false, false) => weak,
+            (false, false) => weak.clone(),
             (true, _) => first_strong,
-            (false, true) => Recipe::Either(weak.into(), other.into()),
+            (false, true) => Recipe::Either(weak.clone().into(), other.into()),
         };
         let mut recipes = vec![first];
         recipes.extend(rest);
@@ -151,6 +147,12 @@ impl ImageViews {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.recipes.is_empty()
+    }
+
+    /// How view `view` is made.
+    #[must_use]
+    pub fn recipe(&self, view: usize) -> &Recipe {
+        &self.recipes[view]
     }
 
     /// Side of view `view` in pixels.

@@ -23,7 +23,11 @@ impl Batch {
     pub fn from_host(host: &crate::data::HostBatch) -> Self {
         let (mut images, tokens) = host.to_tensors();
         let images_local = images.split_off(1);
-        Self { image_global: images.remove(0), images_local, tokens }
+        Self {
+            image_global: images.remove(0),
+            images_local,
+            tokens,
+        }
     }
 
     /// The same batch on a device.

@@ -18,8 +18,6 @@ mod tests;
 mod text;
 mod transformer;
 mod vision;
-#[cfg(test)]
-mod tests;
 mod vit;
 
 pub use batch::Batch;

@@ -32,12 +32,21 @@ impl NamedAdamW {
             weight_decay,
         };
         let (decayed, plain) = registry.decay_split();
-        let names = decayed.iter().chain(&plain).map(|entry| entry.name.clone()).collect();
+        let names = decayed
+            .iter()
+            .chain(&plain)
+            .map(|entry| entry.name.clone())
+            .collect();
         let tensors = |entries: Vec<&crate::model::Entry>| {
-            entries.into_iter().map(|entry| entry.tensor.shallow_clone()).collect::<Vec<_>>()
+            entries
+                .into_iter()
+                .map(|entry| entry.tensor.shallow_clone())
+                .collect::<Vec<_>>()
         };
-        let inner =
-            AdamW::new(vec![(tensors(decayed), hyper(optim.wd)), (tensors(plain), hyper(0.0))])?;
+        let inner = AdamW::new(vec![
+            (tensors(decayed), hyper(optim.wd)),
+            (tensors(plain), hyper(0.0)),
+        ])?;
         Ok(Self { inner, names })
     }
 

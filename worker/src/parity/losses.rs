@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rocket_common::experiment::LossAvgOrSum;
 use serde::Deserialize;
 use serde_json::Value;
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::fill::hash_values;
 use super::report::Report;

@@ -11,9 +11,9 @@ mod recipe;
 pub mod report;
 mod run;
 pub mod state_dicts;
-pub mod zeroshot;
 pub mod stopwords;
 pub mod tokenizer;
+pub mod zeroshot;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,8 +50,6 @@ impl Source {
                 .filter(|line| !line.trim().is_empty())
                 .map(serde_json::from_str)
                 .collect::<Result<Vec<Value>, _>>()
-                .map(serde_json::from_str::<Value>)
-                .collect::<Result<Vec<_>, _>>()
                 .map(Value::Array)
         } else {
             serde_json::from_str(&text)
@@ -88,11 +86,7 @@ fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String>
 }
 
 /// Every kind of file that this version knows.
-pub const CHECKERS: [Checker; 5] = [
-pub const CHECKERS: [Checker; 6] = [
-    Checker { kind: "model", recognises: models::recognises, check: models::check },
-    Checker { kind: "losses", recognises: losses::recognises, check: losses::check },
-pub const CHECKERS: [Checker; 8] = [
+pub const CHECKERS: [Checker; 9] = [
     Checker {
         kind: "model",
         recognises: models::recognises,
@@ -118,7 +112,11 @@ pub const CHECKERS: [Checker; 8] = [
         recognises: metrics::recognises,
         check: |source| one("metrics", metrics::check(&source.value)),
     },
-    Checker { kind: "zero-shot", recognises: zeroshot::recognises, check: zeroshot::check },
+    Checker {
+        kind: "zero-shot",
+        recognises: zeroshot::recognises,
+        check: zeroshot::check,
+    },
     Checker {
         kind: "images",
         recognises: images::recognises,

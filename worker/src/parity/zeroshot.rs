@@ -58,10 +58,16 @@ pub fn recognises(value: &Value) -> bool {
 pub fn check(source: &Source) -> Result<Vec<Group>, String> {
     let golden = Golden::deserialize(&source.value).map_err(|error| error.to_string())?;
     if golden.variant != "hash" {
-        return Err(format!("the fill '{}' is not in this version", golden.variant));
+        return Err(format!(
+            "the fill '{}' is not in this version",
+            golden.variant
+        ));
     }
     let mut flags = golden.argv.clone();
-    let at = flags.iter().position(|flag| flag == "--model").filter(|at| at + 1 < flags.len());
+    let at = flags
+        .iter()
+        .position(|flag| flag == "--model")
+        .filter(|at| at + 1 < flags.len());
     let at = at.ok_or("'argv' names no --model")?;
     let name = flags.drain(at..at + 2).nth(1).unwrap_or_default();
     let tensors = read_tensors(&source.path.with_extension("safetensors"))?;
@@ -83,15 +89,35 @@ pub fn check(source: &Source) -> Result<Vec<Group>, String> {
     if let (Some(got), Some(want)) = (&encoded.h, &recorded.h) {
         compare(&mut report, "image/h_image", got, want);
     }
-    report.equal("image/h_image exists", encoded.h.is_some(), recorded.h.is_some());
-    let mut groups = vec![Group { name: "images".to_owned(), report }];
+    report.equal(
+        "image/h_image exists",
+        encoded.h.is_some(),
+        recorded.h.is_some(),
+    );
+    let mut groups = vec![Group {
+        name: "images".to_owned(),
+        report,
+    }];
     for (name, data) in &golden.datasets {
         let mut report = Report::default();
         check_recorded(&mut report, name, data, &tensors, &recorded)?;
-        groups.push(Group { name: format!("{name}, from recorded embeddings"), report });
+        groups.push(Group {
+            name: format!("{name}, from recorded embeddings"),
+            report,
+        });
         let mut report = Report::default();
-        check_model(&mut report, name, data, &tensors, (&model, &tokenize), &encoded)?;
-        groups.push(Group { name: format!("{name}, from texts and images"), report });
+        check_model(
+            &mut report,
+            name,
+            data,
+            &tensors,
+            (&model, &tokenize),
+            &encoded,
+        )?;
+        groups.push(Group {
+            name: format!("{name}, from texts and images"),
+            report,
+        });
     }
     Ok(groups)
 }
@@ -99,7 +125,10 @@ pub fn check(source: &Source) -> Result<Vec<Group>, String> {
 impl Golden {
     /// Name and number of the images.
     fn image_recipe(&self) -> Result<(String, i64), String> {
-        let inner = self.images.strip_prefix("image(").and_then(|s| s.strip_suffix(')'));
+        let inner = self
+            .images
+            .strip_prefix("image(")
+            .and_then(|s| s.strip_suffix(')'));
         inner
             .and_then(|inner| inner.split_once(','))
             .and_then(|(name, count)| {
@@ -120,32 +149,68 @@ fn check_recorded(
 ) -> Result<(), String> {
     let classifier = Classifier {
         z: tensor(tensors, &format!("{name}/z_text"))?,
-        h: tensors.get(&format!("{name}/h_text")).map(Tensor::shallow_clone),
+        h: tensors
+            .get(&format!("{name}/h_text"))
+            .map(Tensor::shallow_clone),
     };
-    report.equal(&format!("{name}/n_labels"), data.labels.len(), data.n_labels);
-    report.equal(&format!("{name}/n_templates"), data.templates.len(), data.n_templates);
-    report.equal(&format!("{name}/classes"), classifier.z.size()[0], data.n_labels as i64);
+    report.equal(
+        &format!("{name}/n_labels"),
+        data.labels.len(),
+        data.n_labels,
+    );
+    report.equal(
+        &format!("{name}/n_templates"),
+        data.templates.len(),
+        data.n_templates,
+    );
+    report.equal(
+        &format!("{name}/classes"),
+        classifier.z.size()[0],
+        data.n_labels as i64,
+    );
     let cosines = classifier.z.matmul(&classifier.z.tr());
-    values(report, &format!("{name}/class_cos_z"), &cosines, &data.class_cos_z, TOLERANCE_PRODUCT)?;
+    values(
+        report,
+        &format!("{name}/class_cos_z"),
+        &cosines,
+        &data.class_cos_z,
+        TOLERANCE_PRODUCT,
+    )?;
 
     let found = Similarities::new(images, &classifier, name).map_err(|e| e.to_string())?;
     for (head, key, rows) in similarity_rows(data) {
         let label = format!("recorded {name}/{key}");
         values(report, &label, &found.of(head), rows, TOLERANCE_PRODUCT)?;
         let stored = tensor(tensors, &format!("{name}/{key}"))?;
-        values(report, &format!("{label} stored"), &stored, rows, TOLERANCE_PRODUCT)?;
+        values(
+            report,
+            &format!("{label} stored"),
+            &stored,
+            rows,
+            TOLERANCE_PRODUCT,
+        )?;
     }
     // Predictions follow from the recorded similarities exactly.
     let recorded = Similarities {
         z: tensor(tensors, &format!("{name}/z_sim"))?,
-        h: tensors.get(&format!("{name}/h_sim")).map(Tensor::shallow_clone),
+        h: tensors
+            .get(&format!("{name}/h_sim"))
+            .map(Tensor::shallow_clone),
     };
     let heads = Head::of(recorded.h.is_some());
     report.equal(&format!("{name}/heads"), heads.len(), data.pred.len());
     for head in heads {
         let best = recorded.of(head).argmax(1, false);
-        for (i, (got, want)) in i64s(&best).into_iter().zip(predictions(data, head)?).enumerate() {
-            report.equal(&format!("recorded {name}/pred/{}[{i}]", head.name()), got, *want);
+        for (i, (got, want)) in i64s(&best)
+            .into_iter()
+            .zip(predictions(data, head)?)
+            .enumerate()
+        {
+            report.equal(
+                &format!("recorded {name}/pred/{}[{i}]", head.name()),
+                got,
+                *want,
+            );
         }
     }
     Ok(())
@@ -160,12 +225,23 @@ fn check_model(
     (model, tokenize): (&dyn Encoder, &dyn Fn(&str) -> Vec<i64>),
     images: &Heads,
 ) -> Result<(), String> {
-    let templates: Vec<Template> =
-        data.templates.iter().map(|text| Template::parse(text)).collect::<Result<_, _>>()?;
-    let labels: Vec<Vec<String>> = data.labels.iter().map(|label| vec![label.clone()]).collect();
+    let templates: Vec<Template> = data
+        .templates
+        .iter()
+        .map(|text| Template::parse(text))
+        .collect::<Result<_, _>>()?;
+    let labels: Vec<Vec<String>> = data
+        .labels
+        .iter()
+        .map(|label| vec![label.clone()])
+        .collect();
     let prompts = Prompts::new(&labels, &templates);
     let first = prompts.by_class.first().map_or(&[][..], Vec::as_slice);
-    report.equal(&format!("{name}/tokens"), data.tokens_first_label.len(), first.len());
+    report.equal(
+        &format!("{name}/tokens"),
+        data.tokens_first_label.len(),
+        first.len(),
+    );
     for (i, (text, want)) in first.iter().zip(&data.tokens_first_label).enumerate() {
         let got = tokenize(text);
         let at = (0..got.len().max(want.len())).find(|&k| got.get(k) != want.get(k));
@@ -175,7 +251,10 @@ fn check_model(
 
     let classifier = Classifier::new(model, &prompts, tokenize, 64, &Shard::alone(), name)
         .map_err(|error| error.to_string())?;
-    let heads = [("z_text", Some(&classifier.z)), ("h_text", classifier.h.as_ref())];
+    let heads = [
+        ("z_text", Some(&classifier.z)),
+        ("h_text", classifier.h.as_ref()),
+    ];
     for (key, got) in heads {
         let name = format!("{name}/{key}");
         match (got, tensors.get(&name)) {
@@ -185,7 +264,13 @@ fn check_model(
     }
     let found = Similarities::new(images, &classifier, name).map_err(|e| e.to_string())?;
     for (head, key, rows) in similarity_rows(data) {
-        values(report, &format!("{name}/{key}"), &found.of(head), rows, TOLERANCE)?;
+        values(
+            report,
+            &format!("{name}/{key}"),
+            &found.of(head),
+            rows,
+            TOLERANCE,
+        )?;
     }
     for head in Head::of(found.h.is_some()) {
         let similarity = found.of(head);
@@ -207,7 +292,9 @@ fn check_model(
 
 fn similarity_rows(data: &Dataset) -> Vec<(Head, &'static str, &Vec<Vec<f64>>)> {
     let h = data.h_sim.iter().map(|rows| (Head::H, "h_sim", rows));
-    std::iter::once((Head::Z, "z_sim", &data.z_sim)).chain(h).collect()
+    std::iter::once((Head::Z, "z_sim", &data.z_sim))
+        .chain(h)
+        .collect()
 }
 
 fn predictions(data: &Dataset, head: Head) -> Result<&Vec<i64>, String> {
@@ -216,11 +303,15 @@ fn predictions(data: &Dataset, head: Head) -> Result<&Vec<i64>, String> {
         Head::H => "h_sim".to_owned(),
         Head::Mix(_) => head.name(),
     };
-    data.pred.get(&key).ok_or_else(|| format!("'pred' has no '{key}'"))
+    data.pred
+        .get(&key)
+        .ok_or_else(|| format!("'pred' has no '{key}'"))
 }
 
 fn tensor(tensors: &BTreeMap<String, Tensor>, name: &str) -> Result<Tensor, String> {
-    let found = tensors.get(name).ok_or_else(|| format!("the safetensors file has no '{name}'"))?;
+    let found = tensors
+        .get(name)
+        .ok_or_else(|| format!("the safetensors file has no '{name}'"))?;
     Ok(found.shallow_clone())
 }
 
@@ -234,7 +325,11 @@ fn values(
 ) -> Result<(), String> {
     let (rows, columns) = got.size2().map_err(|error| error.to_string())?;
     if want.len() as i64 != rows || want.iter().any(|row| row.len() as i64 != columns) {
-        report.equal(name, format!("{} rows", want.len()), format!("{rows} x {columns}"));
+        report.equal(
+            name,
+            format!("{} rows", want.len()),
+            format!("{rows} x {columns}"),
+        );
         return Ok(());
     }
     let all: Vec<f64> = want.concat();
@@ -249,7 +344,11 @@ fn values(
 /// Compares two tensors, each value on its own.
 fn compare(report: &mut Report, name: &str, got: &Tensor, want: &Tensor) {
     if got.size() != want.size() {
-        report.equal(name, format!("{:?}", got.size()), format!("{:?}", want.size()));
+        report.equal(
+            name,
+            format!("{:?}", got.size()),
+            format!("{:?}", want.size()),
+        );
         return;
     }
     let want = f64s(want);
@@ -260,14 +359,20 @@ fn compare(report: &mut Report, name: &str, got: &Tensor, want: &Tensor) {
 }
 
 fn f64s(values: &Tensor) -> Vec<f64> {
-    let values = values.to_device(tch::Device::Cpu).to_kind(Kind::Double).contiguous();
+    let values = values
+        .to_device(tch::Device::Cpu)
+        .to_kind(Kind::Double)
+        .contiguous();
     let mut out = vec![0.0; values.numel()];
     values.copy_data(&mut out, values.numel());
     out
 }
 
 fn i64s(values: &Tensor) -> Vec<i64> {
-    let values = values.to_device(tch::Device::Cpu).to_kind(Kind::Int64).contiguous();
+    let values = values
+        .to_device(tch::Device::Cpu)
+        .to_kind(Kind::Int64)
+        .contiguous();
     let mut out = vec![0; values.numel()];
     values.copy_data(&mut out, values.numel());
     out

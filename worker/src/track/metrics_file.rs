@@ -31,7 +31,10 @@ impl MetricsFile {
             .append(true)
             .open(path)
             .with_context(|| format!("cannot open {} for writing", path.display()))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 }
 
@@ -40,7 +43,11 @@ impl Tracker for MetricsFile {
         let mut line = Map::new();
         line.insert("kind".to_owned(), kind.name().into());
         line.insert("step".to_owned(), step.into());
-        line.extend(values.iter().map(|(name, value)| (name.clone(), value.clone())));
+        line.extend(
+            values
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
         // One write per line: a kill between two leaves whole lines only.
@@ -50,7 +57,9 @@ impl Tracker for MetricsFile {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.file.sync_data().with_context(|| format!("cannot sync {}", self.path.display()))
+        self.file
+            .sync_data()
+            .with_context(|| format!("cannot sync {}", self.path.display()))
     }
 }
 
@@ -82,7 +91,11 @@ mod tests {
         fs::read_to_string(path)
             .expect("readable")
             .lines()
-            .map(|line| serde_json::from_str::<Value>(line).expect("json")["step"].as_u64().expect("step"))
+            .map(|line| {
+                serde_json::from_str::<Value>(line).expect("json")["step"]
+                    .as_u64()
+                    .expect("step")
+            })
             .collect()
     }
 
@@ -92,11 +105,18 @@ mod tests {
         let path = dir.path().join("metrics.jsonl");
         let mut metrics = MetricsFile::resume(&path, 0).expect("new file");
         for step in 1..=5 {
-            metrics.record(RecordKind::Train, step, &Map::new()).expect("written");
+            metrics
+                .record(RecordKind::Train, step, &Map::new())
+                .expect("written");
         }
-        metrics.file.write_all(b"{\"kind\":\"train\",\"st").expect("torn line");
+        metrics
+            .file
+            .write_all(b"{\"kind\":\"train\",\"st")
+            .expect("torn line");
         let mut metrics = MetricsFile::resume(&path, 3).expect("resumed");
-        metrics.record(RecordKind::Train, 4, &Map::new()).expect("written");
+        metrics
+            .record(RecordKind::Train, 4, &Map::new())
+            .expect("written");
         metrics.flush().expect("synced");
         assert_eq!(steps(&path), [1, 2, 3, 4]);
     }

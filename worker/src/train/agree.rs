@@ -52,7 +52,12 @@ impl Say {
     fn encode(&self) -> Vec<f64> {
         let flag = |set: bool| f64::from(u8::from(set));
         let mut slots = stop::encode(self.stop).to_vec();
-        slots.extend([flag(self.save), flag(self.not_finite), self.bad as f64, self.bad_this_epoch as f64]);
+        slots.extend([
+            flag(self.save),
+            flag(self.not_finite),
+            self.bad as f64,
+            self.bad_this_epoch as f64,
+        ]);
         slots.extend(&self.terms);
         slots
     }
@@ -76,7 +81,10 @@ impl Say {
         // A NaN in one rank's terms must not hide another rank's flags: each has a slot of its own.
         let slots = Tensor::from_slice(&self.encode()).to_kind(Kind::Double);
         group.all_reduce(&slots, ReduceOp::Sum)?;
-        Ok(Self::decode(&Vec::<f64>::try_from(slots)?, group.world_size() as f64))
+        Ok(Self::decode(
+            &Vec::<f64>::try_from(slots)?,
+            group.world_size() as f64,
+        ))
     }
 }
 
@@ -86,7 +94,10 @@ mod tests {
 
     #[test]
     fn what_one_rank_says_all_hear() {
-        let quiet = Say { terms: vec![1.0, 2.0], ..Say::default() };
+        let quiet = Say {
+            terms: vec![1.0, 2.0],
+            ..Say::default()
+        };
         let loud = Say {
             stop: Some(StopReason::Preempted),
             save: true,
@@ -95,8 +106,12 @@ mod tests {
             bad_this_epoch: 5,
             terms: vec![f64::NAN, 4.0],
         };
-        let sums: Vec<f64> =
-            quiet.encode().iter().zip(loud.encode()).map(|(a, b)| a + b).collect();
+        let sums: Vec<f64> = quiet
+            .encode()
+            .iter()
+            .zip(loud.encode())
+            .map(|(a, b)| a + b)
+            .collect();
         let agreed = Say::decode(&sums, 2.0);
         assert_eq!(agreed.stop, Some(StopReason::Preempted));
         assert!(agreed.save && agreed.not_finite && agreed.terms[0].is_nan());

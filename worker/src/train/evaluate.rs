@@ -12,7 +12,9 @@ use tch::Tensor;
 use tch_distributed::{ProcessGroup, ReduceOp};
 
 use super::session::Session;
-use crate::eval::{self, Catalog, Classifier, EvalSet, Head, Labels, Settings, Shard, Templates, ZeroShot};
+use crate::eval::{
+    self, Catalog, Classifier, EvalSet, Head, Labels, Settings, Shard, Templates, ZeroShot,
+};
 use crate::track::{RecordKind, Tracker};
 
 /// The sets that an experiment is evaluated on in training, opened.
@@ -34,7 +36,10 @@ impl EvalSets {
             threads: experiment.data.workers.max(1),
         };
         if section.datasets.is_empty() {
-            return Ok(Self { sets: Vec::new(), settings });
+            return Ok(Self {
+                sets: Vec::new(),
+                settings,
+            });
         }
         let catalog = Catalog::load(&pin_dir.join(&section.catalog), pin_dir)?;
         let labels = Labels::load(&pin_dir.join(&section.labels))?;
@@ -62,19 +67,36 @@ impl Session<'_> {
         for set in &self.eval_sets.sets {
             let settings = &self.eval_sets.settings;
             let tokenize = eval::tokenizer();
-            let classifier =
-                Classifier::new(model, &set.prompts, &tokenize, settings.text_batch, &shard, &set.name)?;
+            let classifier = Classifier::new(
+                model,
+                &set.prompts,
+                &tokenize,
+                settings.text_batch,
+                &shard,
+                &set.name,
+            )?;
             let scores =
-                eval::zeroshot::score(model, &classifier, set, settings, &shard, |_, _| pulse.alive())?;
-            results.push(ZeroShot::new(set, step, &format!("step-{step:08}"), &scores));
+                eval::zeroshot::score(model, &classifier, set, settings, &shard, |_, _| {
+                    pulse.alive()
+                })?;
+            results.push(ZeroShot::new(
+                set,
+                step,
+                &format!("step-{step:08}"),
+                &scores,
+            ));
         }
         for result in &results {
             self.publish(result)?;
         }
         self.state.last_eval_step = step;
-        if let Some(score) = results.first().and_then(|first| Some(first.head(Head::Z)?.top1 / 100.0)) {
+        if let Some(score) = results
+            .first()
+            .and_then(|first| Some(first.head(Head::Z)?.top1 / 100.0))
+        {
             self.last_score = Some((step, score));
-            self.state.best_score = Some(self.state.best_score.map_or(score, |best| best.max(score)));
+            self.state.best_score =
+                Some(self.state.best_score.map_or(score, |best| best.max(score)));
         }
         self.pace.restart(step);
         self.save()
@@ -82,15 +104,20 @@ impl Session<'_> {
 
     /// Writes one set's result to `eval/`, metrics, events and the log, on the lead.
     fn publish(&mut self, result: &ZeroShot) -> Result<()> {
-        let Some(metrics) = &mut self.metrics else { return Ok(()) };
+        let Some(metrics) = &mut self.metrics else {
+            return Ok(());
+        };
         let mut values = Map::new();
         let mut scores = BTreeMap::new();
         values.insert("epoch".to_owned(), self.plan.epoch(self.state.step).into());
         for head in &result.heads {
             for (figure, value) in [("top1", head.top1), ("top5", head.top5)] {
                 let name = format!("{}/{}_{figure}", result.dataset, head.head);
-                values.insert(name.clone(), value.into());
-                scores.insert(name, value / 100.0);
+                // Events are read by people: the two heads do; the mixtures are in `eval/`.
+                if [Head::Z.name(), Head::H.name()].contains(&head.head) {
+                    scores.insert(name.clone(), value / 100.0);
+                }
+                values.insert(name, value.into());
             }
         }
         metrics.record(RecordKind::Eval, self.state.step, &values)?;

@@ -61,8 +61,11 @@ impl Forensics {
             norms.push((entry.name.clone(), norm(&grad)));
         }
         norms.sort_by(|a, b| b.1.total_cmp(&a.1));
-        record.largest_gradient_norms =
-            norms.into_iter().take(LARGEST).map(|(name, norm)| (name, norm.to_string())).collect();
+        record.largest_gradient_norms = norms
+            .into_iter()
+            .take(LARGEST)
+            .map(|(name, norm)| (name, norm.to_string()))
+            .collect();
         record
     }
 

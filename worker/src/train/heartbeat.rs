@@ -31,7 +31,12 @@ impl Pulse {
             samples_per_second: 0.0,
             resident_bytes: 0,
         };
-        let mut pulse = Self { attempt, rank, last: None, beat };
+        let mut pulse = Self {
+            attempt,
+            rank,
+            last: None,
+            beat,
+        };
         pulse.write();
         pulse
     }

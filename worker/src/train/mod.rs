@@ -87,7 +87,9 @@ impl Session<'_> {
         let say = Say {
             stop: self.wish(),
             save: self.context.is_lead()
-                && self.plan.checkpoint_due(number, self.saved_at.elapsed().as_secs_f64() / 60.0),
+                && self
+                    .plan
+                    .checkpoint_due(number, self.saved_at.elapsed().as_secs_f64() / 60.0),
             not_finite: !backward.is_finite(),
             bad,
             bad_this_epoch: self.loader.counters().bad_this_epoch as u64,
@@ -125,7 +127,9 @@ impl Session<'_> {
             return Ok(());
         }
         let lap = self.pace.lap(step);
-        let Some(metrics) = &mut self.metrics else { return Ok(()) };
+        let Some(metrics) = &mut self.metrics else {
+            return Ok(());
+        };
         let mut values = Map::new();
         values.insert("epoch".to_owned(), self.plan.epoch(step).into());
         for (name, mean) in backward.names.iter().zip(&agreed.terms) {
@@ -137,7 +141,10 @@ impl Session<'_> {
         // about the machine and never the same twice.
         let mut machine = Map::new();
         if let Some(lap) = lap {
-            machine.insert("samples_per_second".to_owned(), lap.samples_per_second.into());
+            machine.insert(
+                "samples_per_second".to_owned(),
+                lap.samples_per_second.into(),
+            );
             machine.insert("wait_share".to_owned(), lap.wait_share.into());
         }
         machine.insert("bad_samples".to_owned(), self.state.bad_samples.into());
@@ -177,12 +184,17 @@ impl Session<'_> {
             ..Forensics::of_tensors(self.trainer.model.registry())
         };
         let kept = match record.save(self.run.path()) {
-            Ok(path) => format!("samples, seeds, norms and loss terms are in {}", path.display()),
+            Ok(path) => format!(
+                "samples, seeds, norms and loss terms are in {}",
+                path.display()
+            ),
             Err(error) => format!("the record of it could not be kept: {error}"),
         };
         Error::new(
             ExitKind::NotFinite,
-            format!("the loss or a gradient of step {number} is not finite; the step was not taken"),
+            format!(
+                "the loss or a gradient of step {number} is not finite; the step was not taken"
+            ),
         )
         .hint(kept)
         .hint("a lower optim.lr or a longer optim.warmup_epochs often helps")
@@ -209,8 +221,12 @@ impl Session<'_> {
 
     /// Appends to the run's events, on the lead.
     fn event(&mut self, kind: EventKind, change: impl FnOnce(Event) -> Event) -> Result<()> {
-        let Some(events) = &mut self.events else { return Ok(()) };
-        let event = Event::new(kind).attempt(self.context.attempt).step(self.state.step);
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        let event = Event::new(kind)
+            .attempt(self.context.attempt)
+            .step(self.state.step);
         Ok(events.append(change(event))?)
     }
 }

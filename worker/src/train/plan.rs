@@ -39,7 +39,9 @@ impl Plan {
     /// Whether an evaluation belongs to the boundary after `step` steps.
     #[must_use]
     pub fn eval_due(&self, step: u64) -> bool {
-        let scheduled = self.eval_every.is_some_and(|every| step.is_multiple_of(every));
+        let scheduled = self
+            .eval_every
+            .is_some_and(|every| step.is_multiple_of(every));
         self.has_eval_sets && step > 0 && (scheduled || step == self.total_steps)
     }
 
@@ -82,7 +84,11 @@ mod tests {
 
     #[test]
     fn evaluations_fall_on_epochs_and_on_the_end() {
-        let due = |plan: Plan| (0..=plan.total_steps).filter(|s| plan.eval_due(*s)).collect::<Vec<_>>();
+        let due = |plan: Plan| {
+            (0..=plan.total_steps)
+                .filter(|s| plan.eval_due(*s))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(due(plan(3, 1, &["a"])), [10, 20, 30]);
         assert_eq!(due(plan(3, 2, &["a"])), [20, 30]);
         assert_eq!(due(plan(3, 0, &["a"])), [30]);

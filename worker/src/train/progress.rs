@@ -30,7 +30,12 @@ impl Pace {
     /// Starts measuring after `step` steps of `samples_per_step` samples over all ranks.
     #[must_use]
     pub fn new(step: u64, samples_per_step: u64) -> Self {
-        Self { since: Instant::now(), step, waited: 0.0, samples_per_step }
+        Self {
+            since: Instant::now(),
+            step,
+            waited: 0.0,
+            samples_per_step,
+        }
     }
 
     /// Adds seconds spent waiting for data.
@@ -69,7 +74,11 @@ const INPUT_BOUND: f64 = 0.2;
 /// One line for people.
 #[must_use]
 pub fn line(plan: &Plan, step: u64, values: &Map<String, Value>, lap: Option<Lap>) -> String {
-    let mut line = format!("step {step}/{} epoch {:.2}", plan.total_steps, plan.epoch(step));
+    let mut line = format!(
+        "step {step}/{} epoch {:.2}",
+        plan.total_steps,
+        plan.epoch(step)
+    );
     for (name, value) in values {
         if let Some(number) = value.as_f64().filter(|_| SHOWN.contains(&name.as_str())) {
             line.push_str(&format!(" {name} {}", short(number)));
@@ -83,14 +92,17 @@ pub fn line(plan: &Plan, step: u64, values: &Map<String, Value>, lap: Option<Lap
             duration(left)
         ));
         if lap.wait_share > INPUT_BOUND {
-            line.push_str(&format!(", input-bound ({:.0} % waiting for data)", lap.wait_share * 100.0));
+            line.push_str(&format!(
+                ", input-bound ({:.0} % waiting for data)",
+                lap.wait_share * 100.0
+            ));
         }
     }
     line
 }
 
 /// The scalars that a line of progress has room for.
-const SHOWN: [&str; 4] = ["loss", "acc1_image", "lr", "grad_norm"];
+const SHOWN: [&str; 4] = ["loss", "clip_acc", "lr", "grad_norm"];
 
 fn short(number: f64) -> String {
     if number != 0.0 && number.abs() < 1e-2 {

@@ -24,8 +24,19 @@ pub fn join(context: &RankContext, run: &RunDir, timeout: Duration) -> Result<Pr
     let store = match context.master_port {
         Some(port) => {
             let world = context.world_size as usize;
-            Store::tcp(&context.master_addr, port, world, context.is_lead(), timeout)
-                .with_context(|| format!("cannot meet the other ranks at {}:{port}", context.master_addr))?
+            Store::tcp(
+                &context.master_addr,
+                port,
+                world,
+                context.is_lead(),
+                timeout,
+            )
+            .with_context(|| {
+                format!(
+                    "cannot meet the other ranks at {}:{port}",
+                    context.master_addr
+                )
+            })?
         }
         None if context.is_lead() => publish(context, run, timeout)?,
         None => find(context, run, timeout)?,
@@ -34,13 +45,24 @@ pub fn join(context: &RankContext, run: &RunDir, timeout: Duration) -> Result<Pr
     if let Some(interface) = interface(context) {
         options = options.interface(interface);
     }
-    ProcessGroup::gloo(&store, context.rank as usize, context.world_size as usize, &options)
-        .context("cannot connect to the other ranks")
+    ProcessGroup::gloo(
+        &store,
+        context.rank as usize,
+        context.world_size as usize,
+        &options,
+    )
+    .context("cannot connect to the other ranks")
 }
 
 fn publish(context: &RankContext, run: &RunDir, timeout: Duration) -> Result<Store> {
-    let store = Store::tcp(&context.master_addr, 0, context.world_size as usize, true, timeout)
-        .with_context(|| format!("cannot listen on {}", context.master_addr))?;
+    let store = Store::tcp(
+        &context.master_addr,
+        0,
+        context.world_size as usize,
+        true,
+        timeout,
+    )
+    .with_context(|| format!("cannot listen on {}", context.master_addr))?;
     let rendezvous = Rendezvous {
         host: context.master_addr.clone(),
         port: store.port(),
@@ -55,13 +77,22 @@ fn find(context: &RankContext, run: &RunDir, timeout: Duration) -> Result<Store>
     let started = Instant::now();
     loop {
         if let Some(found) = protocol::read_rendezvous(&attempt)? {
-            return Store::tcp(&found.host, found.port, context.world_size as usize, false, timeout)
-                .with_context(|| format!("cannot reach rank 0 at {}:{}", found.host, found.port));
+            return Store::tcp(
+                &found.host,
+                found.port,
+                context.world_size as usize,
+                false,
+                timeout,
+            )
+            .with_context(|| format!("cannot reach rank 0 at {}:{}", found.host, found.port));
         }
         if started.elapsed() > timeout {
             return Err(Error::new(
                 ExitKind::Distributed,
-                format!("rank 0 published no rendezvous within {} s", timeout.as_secs()),
+                format!(
+                    "rank 0 published no rendezvous within {} s",
+                    timeout.as_secs()
+                ),
             )
             .hint("see rank 0's log in the attempt's directory")
             .into());

@@ -47,7 +47,11 @@ impl Session<'_> {
             .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
             .collect();
         let optim = self.trainer.optimizer.state();
-        let snapshot = Snapshot { model: &model, optim: &optim, state: &self.state };
+        let snapshot = Snapshot {
+            model: &model,
+            optim: &optim,
+            state: &self.state,
+        };
         let info = self.info();
         let mut published =
             checkpoint::save(&self.run, self.context.attempt, &snapshot, info.clone())?;
@@ -55,15 +59,27 @@ impl Session<'_> {
             // Saved before its evaluation, by an attempt that was stopped right there.
             checkpoint.add_metrics(&info.metrics)?;
         }
-        let (name, bytes) =
-            (published.checkpoint().name(), published.checkpoint().manifest().bytes());
+        let (name, bytes) = (
+            published.checkpoint().name(),
+            published.checkpoint().manifest().bytes(),
+        );
         if let Some(metrics) = &mut self.metrics {
             crate::track::Tracker::flush(metrics)?;
         }
         if matches!(published, Published::New(_)) {
             let seconds = started.elapsed().as_secs_f64();
-            tracing::info!("saved {name} ({:.1} MB in {seconds:.1} s)", bytes as f64 / 1e6);
-            self.event(EventKind::Checkpoint { name, seconds, bytes }, |event| event)?;
+            tracing::info!(
+                "saved {name} ({:.1} MB in {seconds:.1} s)",
+                bytes as f64 / 1e6
+            );
+            self.event(
+                EventKind::Checkpoint {
+                    name,
+                    seconds,
+                    bytes,
+                },
+                |event| event,
+            )?;
         }
         let keep = Keep {
             last: self.experiment.train.keep_last,
@@ -75,8 +91,10 @@ impl Session<'_> {
     }
 
     fn info(&self) -> Info {
-        let (epoch, step) =
-            (self.state.step / self.plan.steps_per_epoch, self.state.step % self.plan.steps_per_epoch);
+        let (epoch, step) = (
+            self.state.step / self.plan.steps_per_epoch,
+            self.state.step % self.plan.steps_per_epoch,
+        );
         let mut metrics = BTreeMap::new();
         if let Some((step, score)) = self.last_score
             && step == self.state.step
@@ -85,13 +103,19 @@ impl Session<'_> {
         }
         Info {
             step: self.state.step,
-            position: Position { epoch, offset: step * self.state.samples_per_step },
+            position: Position {
+                epoch,
+                offset: step * self.state.samples_per_step,
+            },
             attempt: self.context.attempt,
             world_size: self.context.world_size,
             threads: self.experiment.train.threads,
             processor: processor(),
             versions: BTreeMap::from([
-                ("rocket-worker".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                (
+                    "rocket-worker".to_owned(),
+                    env!("CARGO_PKG_VERSION").to_owned(),
+                ),
                 ("libtorch".to_owned(), crate::TORCH_VERSION.to_owned()),
             ]),
             metrics,
@@ -104,7 +128,11 @@ impl Session<'_> {
         let words: Vec<i64> = hash
             .as_bytes()
             .chunks(8)
-            .map(|chunk| chunk.iter().fold(0i64, |word, byte| word << 8 | i64::from(*byte)))
+            .map(|chunk| {
+                chunk
+                    .iter()
+                    .fold(0i64, |word, byte| word << 8 | i64::from(*byte))
+            })
             .collect();
         let low = Tensor::from_slice(&words);
         let high = low.copy();
@@ -125,5 +153,8 @@ fn processor() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     info.lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+        .map_or_else(
+            || std::env::consts::ARCH.to_owned(),
+            |(_, name)| name.trim().to_owned(),
+        )
 }

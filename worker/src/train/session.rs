@@ -83,10 +83,16 @@ impl<'a> Session<'a> {
         let group = Arc::new(rendezvous::join(context, run, timeout)?);
         let sync = (context.world_size > 1).then(|| Arc::clone(&group));
         let model = Model::new(&experiment.model, &Options::of(&experiment, device, sync))?;
-        let parameters: Vec<Tensor> =
-            model.registry().trainable().map(|entry| entry.tensor.shallow_clone()).collect();
+        let parameters: Vec<Tensor> = model
+            .registry()
+            .trainable()
+            .map(|entry| entry.tensor.shallow_clone())
+            .collect();
         let bucket_bytes = (experiment.train.bucket_cap_mb * 1024.0 * 1024.0) as usize;
-        let options = DdpOptions { bucket_bytes, ..DdpOptions::default() };
+        let options = DdpOptions {
+            bucket_bytes,
+            ..DdpOptions::default()
+        };
         let ddp = Ddp::new(&group, &parameters, &options)?;
         let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
         let mut events = context.is_lead().then(|| EventWriter::new(run, "rank-0"));
@@ -96,14 +102,29 @@ impl<'a> Session<'a> {
             recipe_hash: experiment.recipe_hash(),
             ..TrainState::default()
         };
-        let state = restore(context, run, &group, &model, &mut optimizer, events.as_mut(), fresh)?;
+        let state = restore(
+            context,
+            run,
+            &group,
+            &model,
+            &mut optimizer,
+            events.as_mut(),
+            fresh,
+        )?;
         let schedule = Schedule::new(&experiment.optim, plan.steps_per_epoch, plan.total_steps);
         let metrics = context
             .is_lead()
             .then(|| MetricsFile::resume(&run.metrics_path(), state.step))
             .transpose()?;
         if context.is_lead() {
-            introduce(&experiment, &model, &plan, &order, &schedule, ddp.buckets().len());
+            introduce(
+                &experiment,
+                &model,
+                &plan,
+                &order,
+                &schedule,
+                ddp.buckets().len(),
+            );
         }
         let options = LoaderOptions::of(&experiment, source, order, u64::from(context.rank))?;
         let loader = Loader::new(options, order.at_step(state.step))?;
@@ -178,7 +199,11 @@ fn restore(
     if context.is_lead() {
         let found = latest_good(&dir)?;
         for damaged in found.damaged {
-            tracing::warn!("checkpoint {} is passed over: {}", damaged.name, damaged.reason);
+            tracing::warn!(
+                "checkpoint {} is passed over: {}",
+                damaged.name,
+                damaged.reason
+            );
             let kind = EventKind::CheckpointSkipped { name: damaged.name };
             tell(kind, damaged.step, Some(damaged.reason))?;
         }
@@ -193,7 +218,8 @@ fn restore(
         }
         return Ok(fresh);
     };
-    let checkpoint = rocket_common::checkpoint::open(&dir.join(rocket_common::checkpoint::dir_name(step)))?;
+    let checkpoint =
+        rocket_common::checkpoint::open(&dir.join(rocket_common::checkpoint::dir_name(step)))?;
     let restored = checkpoint::load(&checkpoint)?;
     load_model(model, &restored.model)
         .with_context(|| format!("checkpoint {} does not fit this model", checkpoint.name()))?;
@@ -221,9 +247,18 @@ fn restore(
                 context.world_size
             );
         }
-        tell(EventKind::Restored { name: Some(checkpoint.name()) }, step, None)?;
+        tell(
+            EventKind::Restored {
+                name: Some(checkpoint.name()),
+            },
+            step,
+            None,
+        )?;
     }
-    Ok(TrainState { recipe_hash: fresh.recipe_hash, ..restored.state })
+    Ok(TrainState {
+        recipe_hash: fresh.recipe_hash,
+        ..restored.state
+    })
 }
 
 /// Copies saved values into a model.
@@ -256,9 +291,14 @@ fn introduce(
         order.update_freq,
     );
     if order.dropped() > 0 {
-        tracing::info!("the last {} samples of each epoch fill no step and are not seen in it", order.dropped());
+        tracing::info!(
+            "the last {} samples of each epoch fill no step and are not seen in it",
+            order.dropped()
+        );
     }
     if !schedule.reaches_peak() {
-        tracing::warn!("the run ends before its warm-up does: the learning rate never reaches optim.lr");
+        tracing::warn!(
+            "the run ends before its warm-up does: the learning rate never reaches optim.lr"
+        );
     }
 }

@@ -96,7 +96,13 @@ impl Trainer {
         for micro in 0..self.update_freq {
             let batch = next()?;
             // Dropout is a function of (seed, step, micro-batch, rank), not of what ran before.
-            let key = Stream::new(self.seed, step, micro, Purpose::Dropout(group.rank() as u32)).bits();
+            let key = Stream::new(
+                self.seed,
+                step,
+                micro,
+                Purpose::Dropout(group.rank() as u32),
+            )
+            .bits();
             rng::manual_seed(self.device, key)?;
             let output = self.forward(group, &batch)?;
             let loss = &output.total / self.update_freq as f64;
@@ -106,11 +112,18 @@ impl Trainer {
                 self.ddp.backward_no_sync(&loss)?;
             }
             names = output.terms.iter().map(|(name, _)| name.clone()).collect();
-            let values: Vec<Tensor> =
-                output.terms.iter().map(|(_, term)| term.to_kind(Kind::Double)).collect();
+            let values: Vec<Tensor> = output
+                .terms
+                .iter()
+                .map(|(_, term)| term.to_kind(Kind::Double))
+                .collect();
             terms.push(Vec::<f64>::try_from(Tensor::stack(&values, 0))?);
         }
-        Ok(Backward { names, terms, grad_norm: self.grad_norm()? })
+        Ok(Backward {
+            names,
+            terms,
+            grad_norm: self.grad_norm()?,
+        })
     }
 
     /// Applies the gradients at a learning rate.
@@ -137,8 +150,12 @@ impl Trainer {
     }
 
     fn grad_norm(&self) -> Result<f64> {
-        let parameters: Vec<Tensor> =
-            self.model.registry().trainable().map(|entry| entry.tensor.shallow_clone()).collect();
+        let parameters: Vec<Tensor> = self
+            .model
+            .registry()
+            .trainable()
+            .map(|entry| entry.tensor.shallow_clone())
+            .collect();
         Ok(f64::try_from(optim::norm(&optim::grads(&parameters))?)?)
     }
 }

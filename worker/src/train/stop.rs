@@ -19,9 +19,14 @@ extern "C" fn on_signal(_signal: nix::libc::c_int) {
 /// # Errors
 /// When the handler cannot be installed.
 pub fn catch_signals() -> Result<()> {
-    let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
+    let action = SigAction::new(
+        SigHandler::Handler(on_signal),
+        SaFlags::SA_RESTART,
+        SigSet::empty(),
+    );
     // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
-    unsafe { sigaction(Signal::SIGTERM, &action) }.context("cannot install the handler of SIGTERM")?;
+    unsafe { sigaction(Signal::SIGTERM, &action) }
+        .context("cannot install the handler of SIGTERM")?;
     Ok(())
 }
 
@@ -33,8 +38,12 @@ pub fn signalled() -> bool {
 
 /// The reasons in the order of their slots in the step's collective. The first that any rank
 /// raised is the one that counts: what the supervisor says goes before a bare signal.
-const SLOTS: [StopReason; 4] =
-    [StopReason::Cancelled, StopReason::Preempted, StopReason::TimeLimit, StopReason::Signal];
+const SLOTS: [StopReason; 4] = [
+    StopReason::Cancelled,
+    StopReason::Preempted,
+    StopReason::TimeLimit,
+    StopReason::Signal,
+];
 
 /// Number of slots that [`encode`] fills.
 pub const NUM_SLOTS: usize = SLOTS.len();
@@ -48,7 +57,11 @@ pub fn encode(wish: Option<StopReason>) -> [f64; NUM_SLOTS] {
 /// The agreed reason, from the slots summed over all ranks.
 #[must_use]
 pub fn decode(sums: &[f64]) -> Option<StopReason> {
-    SLOTS.into_iter().zip(sums).find(|(_, sum)| **sum > 0.0).map(|(reason, _)| reason)
+    SLOTS
+        .into_iter()
+        .zip(sums)
+        .find(|(_, sum)| **sum > 0.0)
+        .map(|(reason, _)| reason)
 }
 
 #[cfg(test)]
@@ -58,10 +71,13 @@ mod tests {
     #[test]
     fn any_rank_stops_all_and_the_supervisor_names_the_reason() {
         let sum = |wishes: &[Option<StopReason>]| {
-            wishes.iter().map(|wish| encode(*wish)).fold([0.0; NUM_SLOTS], |mut total, slots| {
-                total.iter_mut().zip(slots).for_each(|(t, s)| *t += s);
-                total
-            })
+            wishes
+                .iter()
+                .map(|wish| encode(*wish))
+                .fold([0.0; NUM_SLOTS], |mut total, slots| {
+                    total.iter_mut().zip(slots).for_each(|(t, s)| *t += s);
+                    total
+                })
         };
         assert_eq!(decode(&sum(&[None, None])), None);
         for reason in SLOTS {
