@@ -250,12 +250,20 @@ fn bad_inputs_are_one_clear_error() {
     all.push_str(&env.rocket(&["submit", "nowhere.yaml"]).fails().stderr);
     env.write("data.yaml", "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: images, metadata: train.npy}\ncluster: {nodes: 1, tasks_per_node: 1}\n");
     all.push_str(&env.rocket(&["submit", "data.yaml"]).fails().stderr);
+    env.write("images/1.jpg", "");
+    env.write("train.npy", "");
+    let eval = "eval: {datasets: [emoji], labels: /labels.json}\n";
+    let text = fs::read_to_string(env.repo().join("data.yaml")).unwrap();
+    env.write("data.yaml", &(text + eval));
+    all.push_str(&env.rocket(&["submit", "data.yaml"]).fails().stderr);
     env.write("name.yaml", "name: \"x'; $(rm)\"\ncommand: [./job.sh]\n");
     all.push_str(&env.rocket(&["submit", "name.yaml"]).fails().stderr);
     assert_said!(all, @r"
     error: cannot read the experiment 'nowhere.yaml': no such file or directory
     error: '[DIR]/repo/images' (data.root), the folder of the images, is not there
     hint: relative paths are meant from the top of the repository
+    error: 'dataset_catalog.json' (eval.catalog) is not in the pinned commit, from which the run would read it
+    hint: commit it, take it along with --snapshot, or name it by an absolute path
     error: name.yaml:1:7: 'name' must be 1 to 100 letters, digits, '-', '_' or '.', a letter or digit first, not 'x\'; $(rm)'
     ");
 }

@@ -195,3 +195,23 @@ fn the_work_tree_does_not_reach_the_run() {
         "attempt 1 from 5\ndone\n"
     );
 }
+
+#[test]
+fn a_superseded_supervisor_leaves_and_says_nothing_more() {
+    let env = Env::with_job(COUNTER, 2);
+    let run = env.submit(&[]);
+    waiting(&env, &run);
+    let (supervisor, rank) = (env.supervisor(&run).unwrap(), pid(&env, &run, 0, 0));
+    let dir = rocket_common::run_dir::RunDir::open(env.run_dir(&run)).unwrap();
+    let claim = rocket_common::run_dir::Claim::of_this_process(None);
+    assert_eq!(dir.claim_attempt(&claim).unwrap().number(), 1);
+    env.wait("the supervisor to leave", || !alive(supervisor));
+    assert!(!alive(rank));
+    insta::assert_snapshot!(env.history(&run), @r"
+    submitted to local
+    0  started 2 ranks
+    ");
+    // This process is no supervisor: let the run be found dead.
+    fs::remove_file(env.run_dir(&run).join("attempts/001.claim")).unwrap();
+    fs::remove_dir_all(env.run_dir(&run).join("attempts/001")).unwrap();
+}

@@ -125,8 +125,15 @@ impl Plan {
             &experiment.to_yaml(),
         )?;
         notes.extend(pinned.notes.iter().cloned());
-        if pinned.commit == source.head() {
-            notes.push("nothing differs from HEAD".into());
+
+        check_eval_files(&experiment, &source, &pinned)?;
+        let cluster = &experiment.cluster;
+        if backend.kind() == BackendKind::Local && cluster.nodes > 1 {
+            notes.push(format!(
+                "the local backend knows one machine: all {} ranks of cluster.nodes: {} run here",
+                cluster.world_size(),
+                cluster.nodes
+            ));
         }
 
         let root = runs.of(&source)?;
@@ -266,6 +273,32 @@ fn programs(
     let worker = bundle::find_worker(&rocket)?;
     notes.extend(Identity::of_binary(&worker)?.check("rocket-worker", repo, pinned)?);
     Ok((rocket, Some(worker)))
+}
+
+/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it.
+fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -> Result<()> {
+    let eval = &experiment.eval;
+    if experiment.command.is_some() || eval.datasets.is_empty() {
+        return Ok(());
+    }
+    let keys = [
+        ("eval.catalog", &eval.catalog),
+        ("eval.labels", &eval.labels),
+        ("eval.templates", &eval.templates),
+    ];
+    for (key, path) in keys {
+        if path.is_relative() && !pin::contains(source.repository(), pinned, path)? {
+            return Err(Error::new(
+                ExitKind::Experiment,
+                format!(
+                    "'{}' ({key}) is not in the pinned commit, from which the run would read it",
+                    path.display()
+                ),
+            )
+            .hint("commit it, take it along with --snapshot, or name it by an absolute path"));
+        }
+    }
+    Ok(())
 }
 
 /// The first free id: the plain one, or with `again` the plain one or one with a number.

@@ -84,7 +84,7 @@ fn write(path: &Path, blob: &Blob<'_>, mode: i32) -> std::io::Result<()> {
 }
 
 /// `./a//b` as `a/b`.
-fn normal(path: &Path) -> PathBuf {
+pub(super) fn normal(path: &Path) -> PathBuf {
     path.components()
         .filter(|part| !matches!(part, Component::CurDir))
         .collect()

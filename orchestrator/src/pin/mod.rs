@@ -18,7 +18,7 @@ pub use export::{Export, export};
 pub use name::check_name;
 pub use source::Source;
 pub(crate) use tree::ids;
-pub use tree::{Mode, Pinned, create};
+pub use tree::{Mode, Pinned, contains, create};
 
 use std::path::Path;
 

@@ -213,3 +213,14 @@ pub(crate) fn ids(repo: &Repository, tree: Oid, paths: &[&str]) -> Result<Vec<Op
         })
         .collect())
 }
+
+/// Whether the pinned tree holds a path.
+///
+/// # Errors
+/// The tree cannot be read.
+pub fn contains(repo: &Repository, pinned: &Pinned, path: &Path) -> Result<bool> {
+    let tree = repo
+        .find_tree(pinned.tree)
+        .map_err(|error| git_error("read the pinned tree", &error))?;
+    Ok(tree.get_path(&super::export::normal(path)).is_ok())
+}

@@ -70,7 +70,7 @@ fn progress(run: &RunDir, view: &RunView) -> Result<String> {
     if let Some(total) = view.total_steps {
         parts.push(format!("step {}/{total}", view.step));
     }
-    if let Some(epoch) = view.epoch {
+    if let Some(epoch) = view.epoch.filter(|epoch| *epoch > 0.0) {
         parts.push(format!("epoch {epoch:.2}"));
     }
     let last = read_metrics(run)?.last;
