@@ -6,9 +6,9 @@
 //     fn main() { build_identity(&["common/src", "worker/src", "Cargo.lock"]); }
 //
 // It writes `$OUT_DIR/build_identity.json`, `ROCKET_BUILD_ID{"<path>":"<git object id>",...}END`,
-// which `rocket_build_identity!` style statics put into the binary. Ids are those that `git add`
-// of the working files would give, so an edited file shows, committed or not. Not from a git
-// checkout, or without git: an empty map.
+// which the program includes as a text and uses somewhere, so that `rocket` finds it in the binary
+// without running it. Ids are those that `git add` of the working files would give, so an edited file
+// shows, committed or not. Not from a git checkout, or without git: an empty map.
 
 /// Writes the identity of `paths` (relative to the workspace's root, files or folders).
 fn build_identity(paths: &[&str]) {

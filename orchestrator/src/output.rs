@@ -37,9 +37,7 @@ impl Format {
         } else {
             report.human(&mut out)
         };
-        result
-            .and_then(|()| out.flush())
-            .map_err(|error| stdout_error(error))
+        result.and_then(|()| out.flush()).map_err(stdout_error)
     }
 }
 

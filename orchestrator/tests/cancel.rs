@@ -21,7 +21,12 @@ fn a_cancelled_run_saves_ends_and_stays_ended_until_resumed() {
     assert_eq!(said.stdout, format!("run {run} cancelled\n"));
     assert!(env.rocket(&["logs", &run]).ok().stdout.ends_with("saved\n"));
     assert!(env.supervisor(&run).is_none());
-    insta::assert_snapshot!(env.history(&run), @"");
+    insta::assert_snapshot!(env.history(&run), @r"
+    submitted to local
+    0  started 2 ranks
+    0  stop requested (cancelled)
+    0  cancelled: cancelled by the user
+    ");
     // Whoever starts it by mistake starts nothing.
     env.rocket(&["supervise", env.run_dir(&run).to_str().unwrap()])
         .ok();

@@ -7,6 +7,9 @@ use support::Env;
 
 const JOB: &str = r#"
 echo "rank $RANK attempt $ROCKET_ATTEMPT"
+# A rank that fails takes its peers with it: not before both have spoken.
+touch $ROCKET_RUN_DIR/said.$RANK.$ROCKET_ATTEMPT
+until [ -e $ROCKET_RUN_DIR/said.$((1 - RANK)).$ROCKET_ATTEMPT ]; do sleep 0.02; done
 [ $ROCKET_ATTEMPT = 1 ]
 "#;
 

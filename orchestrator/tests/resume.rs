@@ -33,7 +33,14 @@ fn a_run_whose_supervisor_was_killed_is_lost_and_goes_on_when_asked() {
     let said = env.rocket(&["resume", &run, "--follow"]).ok();
     assert!(said.stdout.contains("attempt 1: finished"), "{said}");
     assert_eq!(env.rocket(&["logs", &run]).ok().stdout, "attempt 1\n");
-    insta::assert_snapshot!(env.history(&run), @"");
+    insta::assert_snapshot!(env.history(&run), @r"
+    submitted to local
+    0  started 1 rank
+    0  the supervisor is gone: the supervisor was found dead
+    resumed by the user
+    1  started 1 rank
+    1  finished
+    ");
 
     let said = env.rocket(&["resume", &run]).ok();
     assert_eq!(

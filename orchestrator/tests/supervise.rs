@@ -154,9 +154,14 @@ fn after_the_end_a_start_does_nothing() {
     let run = env.submit(&[]);
     env.wait_for_status(&run, "finished");
     let dir = env.run_dir(&run);
-    assert!(dir.join("DONE").exists());
+    env.wait_for_file(&run, "DONE");
     let before = env.history(&run);
     env.rocket(&["supervise", dir.to_str().unwrap()]).ok();
+    assert_eq!(env.history(&run), before);
+    // Killed before it could leave the marker.
+    fs::remove_file(dir.join("DONE")).unwrap();
+    env.rocket(&["supervise", dir.to_str().unwrap()]).ok();
+    assert!(dir.join("DONE").exists());
     assert_eq!(env.history(&run), before);
 }
 

@@ -105,7 +105,9 @@ impl Context<'_> {
     pub(super) async fn go(&self, events: &mut Events, signals: &mut Signals) -> Report {
         let started = self.launch().and_then(|launch| {
             // Before the ranks have anything to say themselves.
-            let kind = EventKind::AttemptStarted { world_size: launch.world_size };
+            let kind = EventKind::AttemptStarted {
+                world_size: launch.world_size,
+            };
             let event = Event::new(kind).attempt(self.attempt.number());
             events.add(event.nodes(self.backend.nodes()));
             let running = self.backend.launch(&launch)?;

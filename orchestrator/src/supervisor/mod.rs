@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rocket_common::error::{Error, Result};
-use rocket_common::events::{self, Event, EventKind, EventWriter};
+use rocket_common::events::{self, Event, EventKind, EventWriter, Status};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Experiment;
 use rocket_common::protocol::StopReason;
@@ -59,13 +59,10 @@ pub fn supervise(path: &Path) -> Result<Left> {
     let mut events = Events {
         writer: EventWriter::new(&run, "supervisor"),
     };
-    if run.is_done() {
-        // Killed between the marker and the event: say it now.
-        if !events::read(&run)?
-            .iter()
-            .any(|event| event.kind == EventKind::Finished)
-        {
-            events.add(Event::new(EventKind::Finished));
+    // The event comes before the marker: killed between the two, a run is complete all the same.
+    if run.is_done() || events::derive(&events::read(&run)?).status == Status::Finished {
+        if !run.is_done() {
+            run.mark_done()?;
         }
         return Ok(Left::Finished);
     }
@@ -146,8 +143,8 @@ impl Supervisor<'_> {
             }
             match action {
                 Action::Finish => {
-                    self.run.mark_done()?;
                     events.add(of(EventKind::Finished));
+                    self.run.mark_done()?;
                     return Ok(Left::Finished);
                 }
                 Action::Leave => return Ok(Left::Fenced),

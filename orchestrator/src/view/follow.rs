@@ -38,7 +38,7 @@ pub(crate) fn follow(run: &RunDir) -> Result<ExitCode> {
         let settled = view.status.is_settled() && view.supervisor.is_none();
         if settled && was == Some(view.status) {
             screen.end()?;
-            return Ok(result(run, &view)?);
+            return result(run, &view);
         }
         was = Some(view.status);
         if view.status == Status::Running {

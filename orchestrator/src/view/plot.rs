@@ -51,7 +51,7 @@ fn draw(title: &str, series: &Series, path: &Path) -> Result<(), Box<dyn std::er
     {
         let root = BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
-        let root = root.titled(title, (FONT, 30))?;
+        let root = root.margin(12, 0, 0, 0).titled(title, (FONT, 30))?;
         let (left, right) = root.split_horizontally(SIZE.0 / 2);
         panel(&left, "loss", &losses(series), false)?;
         panel(&right, "zero-shot score (%)", &scores(series), true)?;

@@ -161,10 +161,7 @@ fn words_say_what_happened_and_what_comes() {
     let Action::Relaunch { why, .. } = relaunch else {
         panic!("{relaunch:?}")
     };
-    assert_eq!(
-        why,
-        "rank 1 was killed; relaunch 1 of 3 in 1 s"
-    );
+    assert_eq!(why, "rank 1 was killed; relaunch 1 of 3 in 1 s");
     let fail = decide(&crash(), &FRESH, &Policy { max_crashes: 0 });
     let Action::Fail { cause, hint, .. } = fail else {
         panic!("{fail:?}")
