@@ -223,7 +223,33 @@ fn what_cannot_be_scored_is_one_clear_error() {
     fs::remove_file(pin.join("templates.json")).expect("removed");
     wrong(&[], ExitKind::Data);
     let said = said.replace(&format!("{}/", run.root.path().display()), "");
-    insta::assert_snapshot!(said, @r"");
+    insta::assert_snapshot!(said, @r"
+    $ eval --checkpoint 30
+    error: the run has no checkpoint of step 30
+    hint: it has those of steps 20, 10
+
+    $ eval --checkpoint first
+    error: --checkpoint 'first' is neither 'best', 'last', a step, nor a directory
+    hint: it has those of steps 20, 10
+
+    $ eval --datasets cars,tiny
+    error: tiny-01234567/pin/dataset_catalog.json: there is no entry 'cars'; it has 'tiny'. Choose one of these or add 'cars' to the file
+
+    $ eval 
+    error: checkpoint step-00000010 is of another model: the tensors do not fit this model; of another shape: text_projector.weight is [12, 16] here, [8, 16] there, image_projector.weight is [12, 16] here, [8, 16] there
+
+    $ eval --catalog catalog.json
+    error: set/val: the class folders of 'tiny' do not match its labels in tiny-01234567/pin/labels.json:
+      3 class folders, but 2 labels
+      no label for 1 folder: 'zebra'
+    remove what is too much, add what is missing, or give the label of each folder under 'classes' in the catalog
+
+    $ eval --catalog catalog.json
+    error: set/val/building/0.jpg: this image of the evaluation set cannot be read: the file is neither JPEG nor PNG nor GIF (it begins with 6e 6f 20 69); replace it or remove it from the set
+
+    $ eval 
+    error: tiny-01234567/pin/templates.json: cannot read this file: No such file or directory (os error 2)
+    ");
 }
 
 #[test]

@@ -49,5 +49,20 @@ fn the_recorded_evaluation_is_met_and_every_changed_value_is_found() {
     // Embeddings of 4 images and 10 classes in both heads, similarities and predictions.
     let checks: usize = groups.iter().map(|group| group.report.checks.len()).sum();
     assert!(checks > 2 * 256 * 14 + 2 * 2 * 40, "{checks} checks");
-    insta::assert_snapshot!(failed(&groups).join("\n"), @r"");
+    insta::assert_snapshot!(failed(&groups).join("\n"), @r"
+    cifar10/n_labels
+    cifar10/classes
+    cifar10/class_cos_z[2][5]
+    recorded cifar10/z_sim[1][3]
+    recorded cifar10/z_sim stored[1][3]
+    recorded cifar10/h_sim[3][9]
+    recorded cifar10/h_sim stored[3][9]
+    recorded cifar10/pred/h[0]
+    recorded cifar10/pred/zh_0.3[2]
+    cifar10/tokens[7]
+    cifar10/z_sim[1][3]
+    cifar10/h_sim[3][9]
+    cifar10/pred/h[0]
+    cifar10/pred/zh_0.3[2]
+    ");
 }

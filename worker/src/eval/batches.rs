@@ -38,7 +38,7 @@ pub fn for_each(
         .map_err(|error| EvalError::Io {
             path: "decoding threads".into(),
             what: "start them",
-            source: std::io::Error::other(error),
+            cause: std::io::Error::other(error),
         })?;
     // One batch waits in the channel's sender while another is consumed.
     let (sender, receiver) = sync_channel(0);

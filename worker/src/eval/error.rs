@@ -8,14 +8,14 @@ use rocket_common::exit::ExitKind;
 #[derive(Debug, thiserror::Error)]
 pub enum EvalError {
     /// A file or folder cannot be opened, listed or written.
-    #[error("{}: cannot {what}: {source}", path.display())]
+    #[error("{}: cannot {what}: {cause}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What was tried, as a verb with its object.
         what: &'static str,
         /// The system's answer.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A file is not JSON, or holds a key twice.
     #[error("{}:{line}:{column}: this is not valid JSON: {problem}; mend the file at that place", file.display())]

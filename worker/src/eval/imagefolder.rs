@@ -38,7 +38,7 @@ pub fn list(folder: &Path) -> Result<Vec<ClassFolder>, EvalError> {
         return Err(EvalError::Io {
             path: folder.to_owned(),
             what: "find class folders here",
-            source: std::io::Error::new(
+            cause: std::io::Error::new(
                 std::io::ErrorKind::NotFound,
                 "there is no folder in it; lay the images out as one folder per class",
             ),
@@ -67,10 +67,10 @@ fn bytes(path: &Path) -> &[u8] {
 }
 
 fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, EvalError> {
-    let failed = |source| EvalError::Io {
+    let failed = |cause| EvalError::Io {
         path: folder.to_owned(),
         what: "list this folder of an evaluation set",
-        source,
+        cause,
     };
     let mut entries = fs::read_dir(folder)
         .and_then(|entries| {
@@ -89,10 +89,10 @@ fn walk(
     above: &mut Vec<PathBuf>,
     out: &mut Vec<(PathBuf, Vec<PathBuf>)>,
 ) -> Result<(), EvalError> {
-    let real = fs::canonicalize(folder).map_err(|source| EvalError::Io {
+    let real = fs::canonicalize(folder).map_err(|cause| EvalError::Io {
         path: folder.to_owned(),
         what: "follow this folder of an evaluation set",
-        source,
+        cause,
     })?;
     // A link to a folder above would never end.
     if above.contains(&real) {

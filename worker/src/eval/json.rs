@@ -40,10 +40,10 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Entries<V> {
 
 /// Reads a JSON file; errors name its line and column.
 pub(super) fn read<T: DeserializeOwned>(file: &Path) -> Result<T, EvalError> {
-    let text = fs::read_to_string(file).map_err(|source| EvalError::Io {
+    let text = fs::read_to_string(file).map_err(|cause| EvalError::Io {
         path: file.to_owned(),
         what: "read this file",
-        source,
+        cause,
     })?;
     // A byte-order mark is no part of JSON, but editors write it.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
