@@ -60,11 +60,16 @@ fn a_missing_image_is_counted_and_named_and_a_truncated_one_is_tolerated() {
     let mut files: Vec<PathBuf> = fs::read_dir(&folder).expect("images").flatten().map(|e| e.path()).collect();
     files.sort();
     fs::remove_file(&files[3]).expect("removed");
+    let photo = support::root().join("tests/data/tiny/images/flower_00.jpg");
+    let photo = fs::read(photo).expect("a photo");
+    fs::write(&files[5], &photo[..photo.len() / 2]).expect("a truncated JPEG");
+    let truncated = files[5].file_name().expect("a name").to_string_lossy().into_owned();
     let missing = files[3].file_name().expect("a name").to_string_lossy().into_owned();
     let (run, text, ok) = follow(&project, &["data.max_bad=0.1", "train.print_freq=1"]);
     assert!(ok, "{text}");
     let logs = rank_log(&run, "000", 0) + &rank_log(&run, "000", 1);
     contains(&logs, &[&missing]);
+    assert!(!logs.contains(&truncated), "a truncated image counts as readable:\n{logs}");
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
     let last: Value = serde_json::from_str(metrics.lines().rfind(|l| l.contains("train")).expect("a line")).expect("JSON");
     assert!(last["bad_samples"].as_u64() >= Some(1), "{last}");
@@ -127,7 +132,7 @@ fn a_full_disk_fails_the_run_and_leaves_the_last_checkpoint() {
     let small = project.path().join("small");
     fs::create_dir(&small).expect("a folder");
     let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&small).status().expect("mount starts");
+        .args(["-t", "tmpfs", "-o", "size=200m", "tmpfs"]).arg(&small).status().expect("mount starts");
     if !mounted.success() {
         eprintln!("skipped: tmpfs cannot be mounted here");
         return;

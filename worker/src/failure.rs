@@ -4,7 +4,12 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use rocket_common::protocol::{EndRecord, Outcome};
 
+use crate::data::LoadError;
+use crate::data::source::SourceError;
 use crate::eval::EvalError;
+use crate::image::ViewsError;
+use crate::model;
+use crate::text::CaptionViewsError;
 
 /// The kind of an error: the first in its chain that knows one.
 #[must_use]
@@ -13,19 +18,45 @@ pub fn kind_of(error: &anyhow::Error) -> ExitKind {
         if let Some(error) = cause.downcast_ref::<Error>() {
             return error.kind();
         }
-        if let Some(error) = cause.downcast_ref::<EvalError>() {
-            return error.kind();
-        }
-        if let Some(error) = cause.downcast_ref::<tch_distributed::Error>() {
-            return match error {
-                tch_distributed::Error::Timeout(_) | tch_distributed::Error::Distributed(_) => {
-                    ExitKind::Distributed
-                }
-                _ => ExitKind::Internal,
-            };
+        if let Some(kind) = kind_of_room(cause) {
+            return kind;
         }
     }
     ExitKind::Internal
+}
+
+/// What the rooms' own errors mean to the supervisor. A kind that is missing here is retried as if it
+/// were a defect, so every error that a retry cannot mend belongs here.
+fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
+    use tch_distributed::Error as Dist;
+
+    if let Some(error) = cause.downcast_ref::<Dist>() {
+        return Some(match error {
+            Dist::Timeout(_) | Dist::Distributed(_) => ExitKind::Distributed,
+            _ => ExitKind::Internal,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<EvalError>() {
+        return Some(error.kind());
+    }
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return Some(match error {
+            LoadError::TooSmall { .. } => ExitKind::Experiment,
+            LoadError::TooManyBad { .. } | LoadError::NoReplacement { .. } => ExitKind::Data,
+            _ => ExitKind::Internal,
+        });
+    }
+    if cause.is::<SourceError>() {
+        return Some(ExitKind::Data);
+    }
+    if let Some(error) = cause.downcast_ref::<model::Error>() {
+        return Some(match error {
+            model::Error::Load(_) => ExitKind::Checkpoint,
+            model::Error::Torch(_) => ExitKind::Internal,
+            _ => ExitKind::Experiment,
+        });
+    }
+    (cause.is::<ViewsError>() || cause.is::<CaptionViewsError>()).then_some(ExitKind::Experiment)
 }
 
 /// `error: <context>: <cause>` and a line for each hint.
