@@ -41,7 +41,6 @@ impl HostBatch {
     }
 
     /// Image views `[B, 3, s, s]` (the first is the global one) and tokens `[B, V, 77]` on the CPU.
-    #[must_use]
     pub fn to_tensors(&self) -> (Vec<Tensor>, Tensor) {
         let count = self.len() as i64;
         let images = self

@@ -216,7 +216,7 @@ impl<'file> Machine<'file> {
                 Ok(())
             }
             b'0' => self.pop().map(drop),
-            b'1' => self.to_mark().map(drop),
+            b'1' => self.pop_to_mark().map(drop),
             b'2' => {
                 let top = self.top()?;
                 self.stack.push(top);
@@ -251,7 +251,7 @@ impl<'file> Machine<'file> {
             b']' | b')' => self.push(Value::Sequence(Vec::new())),
             b'}' => self.push(Value::Dict(Vec::new())),
             b'l' | b't' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.push(Value::Sequence(items))
             }
             0x85 => self.tuple(1),
@@ -262,7 +262,7 @@ impl<'file> Machine<'file> {
                 self.append(vec![item])
             }
             b'e' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.append(items)
             }
             b's' => {
@@ -271,11 +271,11 @@ impl<'file> Machine<'file> {
                 self.set_items(&[key, value])
             }
             b'u' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.set_items(&items)
             }
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.pop_to_mark()?;
                 self.push(Value::Dict(Vec::new()))?;
                 self.set_items(&items)
             }
@@ -402,7 +402,7 @@ impl<'file> Machine<'file> {
             .ok_or_else(|| self.broken("a value is missing"))
     }
 
-    fn to_mark(&mut self) -> Step<Vec<Node>> {
+    fn pop_to_mark(&mut self) -> Step<Vec<Node>> {
         let mark = self
             .marks
             .pop()
