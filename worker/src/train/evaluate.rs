@@ -24,7 +24,9 @@ pub struct EvalSets {
 }
 
 impl EvalSets {
-    /// Opens the sets that `eval.datasets` names. Relative paths begin in the pinned tree.
+    /// Opens the sets that `eval.datasets` names. Catalog, labels and prompts are the
+    /// pinned tree's; relative paths in the catalog begin in the working directory, which is the
+    /// user's clone: data is not pinned.
     ///
     /// # Errors
     /// Everything that keeps a set from being scored, before any step is made.
@@ -41,7 +43,7 @@ impl EvalSets {
                 settings,
             });
         }
-        let catalog = Catalog::load(&pin_dir.join(&section.catalog), pin_dir)?;
+        let catalog = Catalog::load(&pin_dir.join(&section.catalog), Path::new(""))?;
         let labels = Labels::load(&pin_dir.join(&section.labels))?;
         let templates = Templates::load(&pin_dir.join(&section.templates))?;
         let sets = section
