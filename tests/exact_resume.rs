@@ -34,7 +34,13 @@ const OVERRIDES: [&str; 14] = [
 
 /// Submits the experiment once more, and gives the run's id.
 fn submit(project: &Project) -> String {
-    let mut args = vec!["submit", "exp.yaml", "--again", "--set", "train.print_freq=1"];
+    let mut args = vec![
+        "submit",
+        "exp.yaml",
+        "--again",
+        "--set",
+        "train.print_freq=1",
+    ];
     for value in &OVERRIDES {
         args.extend(["--set", value]);
     }
@@ -96,7 +102,10 @@ fn pid_of_rank(run: &Path, rank: u32) -> i32 {
         .filter(|path| path.is_dir())
         .collect();
     attempts.sort();
-    let beat = attempts.pop().expect("an attempt").join(format!("ranks/{rank}.beat.json"));
+    let beat = attempts
+        .pop()
+        .expect("an attempt")
+        .join(format!("ranks/{rank}.beat.json"));
     let beat: Value = serde_json::from_slice(&fs::read(beat).expect("a heartbeat")).expect("JSON");
     i32::try_from(beat["pid"].as_i64().expect("a pid")).expect("a pid")
 }
@@ -108,8 +117,13 @@ fn pid_of_supervisor(run: &Path) -> i32 {
 }
 
 fn kill(pid: i32) {
-    let done = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-    assert!(done.expect("kill starts").success(), "process {pid} was gone already");
+    let done = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status();
+    assert!(
+        done.expect("kill starts").success(),
+        "process {pid} was gone already"
+    );
 }
 
 /// Waits until the run has made `step` steps.
@@ -118,13 +132,17 @@ fn reach(project: &Project, run: &str, step: u64) {
     let start = std::time::Instant::now();
     loop {
         let text = fs::read_to_string(&metrics).unwrap_or_default();
-        let last = text.lines().rev().find_map(|line| {
-            serde_json::from_str::<Value>(line).ok()?["step"].as_u64()
-        });
+        let last = text
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str::<Value>(line).ok()?["step"].as_u64());
         if last.is_some_and(|last| last >= step) {
             return;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "step {step} is not reached");
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "step {step} is not reached"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -142,7 +160,10 @@ fn interruptions_leave_no_trace_in_the_numbers() {
         .next()
         .and_then(|head| head.rsplit(' ').next()?.parse::<u32>().ok())
         .expect("the number of buckets");
-    assert!(buckets >= 3, "{buckets} buckets do not show a wrong order of sums");
+    assert!(
+        buckets >= 3,
+        "{buckets} buckets do not show a wrong order of sums"
+    );
     let wanted = (final_state(&straight), curve(&straight));
     assert_eq!(wanted.1.len() as u64, STEPS);
 
@@ -171,11 +192,18 @@ fn interruptions_leave_no_trace_in_the_numbers() {
     let dir = run_dir(&project, &orphaned);
     let ranks: Vec<i32> = (0..4).map(|rank| pid_of_rank(&dir, rank)).collect();
     kill(pid_of_supervisor(&dir));
-    project.wait_for(&orphaned, "lost supervisor", |status| status["status"] == "lost");
+    project.wait_for(&orphaned, "lost supervisor", |status| {
+        status["status"] == "lost"
+    });
     for pid in ranks {
         let start = std::time::Instant::now();
-        while Path::new(&format!("/proc/{pid}/exe")).exists() && fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
-            assert!(start.elapsed() < Duration::from_secs(20), "rank {pid} outlives its supervisor");
+        while Path::new(&format!("/proc/{pid}/exe")).exists()
+            && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+        {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "rank {pid} outlives its supervisor"
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -190,15 +218,28 @@ fn compare(what: &str, wanted: &(BTreeMap<String, String>, Vec<Value>), run: &Pa
         .flatten()
         .flat_map(|entry| {
             let text = fs::read_to_string(entry.path()).expect("events");
-            text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect::<Vec<_>>()
+            text.lines()
+                .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+                .collect::<Vec<_>>()
         })
         .filter(|event| event["event"] == "restored" && event["name"].is_string())
         .count();
-    assert!(restored > 0, "{what}: the run was not resumed from a checkpoint");
+    assert!(
+        restored > 0,
+        "{what}: the run was not resumed from a checkpoint"
+    );
     let found = curve(run);
     for (wanted, found) in wanted.1.iter().zip(&found) {
         assert_eq!(wanted, found, "{what}: losses differ");
     }
-    assert_eq!(wanted.1.len(), found.len(), "{what}: steps are missing from metrics.jsonl");
-    assert_eq!(wanted.0, final_state(run), "{what}: final weights or optimiser state differ");
+    assert_eq!(
+        wanted.1.len(),
+        found.len(),
+        "{what}: steps are missing from metrics.jsonl"
+    );
+    assert_eq!(
+        wanted.0,
+        final_state(run),
+        "{what}: final weights or optimiser state differ"
+    );
 }
