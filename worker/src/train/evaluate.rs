@@ -24,13 +24,12 @@ pub struct EvalSets {
 }
 
 impl EvalSets {
-    /// Opens the sets that `eval.datasets` names. Catalog, labels and prompts are the
-    /// pinned tree's; relative paths in the catalog begin in the working directory, which is the
-    /// user's clone: data is not pinned.
+    /// Opens the sets that `eval.datasets` names. The files that describe them begin in the pinned
+    /// tree, the folders of their images in the user's clone, `repo`, as those of the training data do.
     ///
     /// # Errors
     /// Everything that keeps a set from being scored, before any step is made.
-    pub fn open(experiment: &Experiment, pin_dir: &Path) -> Result<Self> {
+    pub fn open(experiment: &Experiment, pin_dir: &Path, repo: &Path) -> Result<Self> {
         let section = &experiment.eval;
         let settings = Settings {
             image_batch: section.batch_size as usize,
@@ -43,7 +42,7 @@ impl EvalSets {
                 settings,
             });
         }
-        let catalog = Catalog::load(&pin_dir.join(&section.catalog), Path::new(""))?;
+        let catalog = Catalog::load(&pin_dir.join(&section.catalog), repo)?;
         let labels = Labels::load(&pin_dir.join(&section.labels))?;
         let templates = Templates::load(&pin_dir.join(&section.templates))?;
         let sets = section

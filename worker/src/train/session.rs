@@ -68,7 +68,7 @@ impl<'a> Session<'a> {
         // What only this rank can find out comes before the meeting, so that a wrong path is told at
         // once and not as a lost peer.
         let source = data::source::open(&experiment.data)?;
-        let eval_sets = EvalSets::open(&experiment, &context.pin_dir)?;
+        let eval_sets = EvalSets::open(&experiment, &context.pin_dir, &run.manifest()?.repo)?;
         let order = Order {
             seed: experiment.seed,
             samples: source.len() as u64,
