@@ -1,10 +1,14 @@
 // Batch normalisation over the batches of all ranks, for any device the group can reduce on.
 #include "shim.h"
 
+#include <optional>
+
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 namespace {
+using Optional = std::optional<at::Tensor>;
+
 std::vector<int64_t> all_but_channels(const at::Tensor& x) {
   std::vector<int64_t> dims{0};
   for (int64_t d = 2; d < x.dim(); d++) dims.push_back(d);
@@ -52,9 +56,12 @@ Moments joint_moments(const GroupCall& call, const at::Tensor& x) {
 }
 
 struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& running_mean, const at::Tensor& running_var,
+  // What may be absent is optional: the engine records every tensor argument and refuses an undefined one.
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const Optional& given_weight,
+                            const Optional& given_bias, const Optional& given_mean, const Optional& given_var,
                             double momentum, double eps, c10::intrusive_ptr<GroupCall> call) {
+    const auto weight = given_weight.value_or(at::Tensor()), bias = given_bias.value_or(at::Tensor());
+    const auto running_mean = given_mean.value_or(at::Tensor()), running_var = given_var.value_or(at::Tensor());
     auto x = full_precision(input).contiguous();
     auto moments = joint_moments(*call, x);
     TORCH_CHECK(moments.count > 1,
@@ -111,7 +118,7 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
   }
 };
 
-at::Tensor or_none(TensorPtr t) { return t ? *t : at::Tensor(); }
+Optional or_none(TensorPtr t) { return t ? Optional(*t) : std::nullopt; }
 }  // namespace
 
 extern "C" {

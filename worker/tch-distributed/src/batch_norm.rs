@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use tch::Tensor;
 
 use crate::checkpoint::is_recomputing;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process_group::ProcessGroup;
 use crate::tensor::{Ptr, one_tensor, ptr, ptr_or_null};
 
@@ -57,6 +57,15 @@ pub fn sync_batch_norm(
     } else {
         (running_mean, running_var)
     };
+    // torch's kernel does not check this (its Python wrapper does): the variance would be 0.
+    let alone = group.is_none_or(|group| group.world_size() == 1);
+    let channels = x.size().get(1).copied().unwrap_or(0);
+    if training && alone && x.numel() as i64 <= channels {
+        return Err(Error::Torch(format!(
+            "batch normalisation in training needs more than one value per channel, not a batch of {:?}",
+            x.size()
+        )));
+    }
     match group {
         // SAFETY: the group is live and all tensors are valid during the call.
         Some(group) if training && group.world_size() > 1 => one_tensor(|out| unsafe {
