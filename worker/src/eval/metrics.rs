@@ -30,7 +30,6 @@ impl Metric {
 /// Place of each image's own class among the classes by similarity `[B, C]`, 0 for the best, as
 /// `[B]` int64. Of equal similarities the class with the lower index comes first, so that the place
 /// does not depend on a sorting algorithm.
-#[must_use]
 pub fn places(similarity: &Tensor, targets: &Tensor) -> Tensor {
     let index = targets.unsqueeze(1);
     let own = similarity.gather(1, &index, false);

@@ -79,7 +79,6 @@ impl Similarities {
     }
 
     /// The similarities of a head; of a head that the model lacks, z.
-    #[must_use]
     pub fn of(&self, head: Head) -> Tensor {
         match (head, &self.h) {
             (Head::H, Some(h)) => h.shallow_clone(),

@@ -15,8 +15,6 @@ mod registry;
 mod resnet;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests;
 mod text;
 mod transformer;
 mod vision;

@@ -5,7 +5,6 @@ use tch::{Kind, TchError, Tensor};
 use crate::model::Registry;
 
 /// `n` values in [-1, 1) that depend on a name alone: splitmix64 over (crc32 of the name, index).
-#[must_use]
 pub fn hash_values(name: &str, n: usize) -> impl Iterator<Item = f64> {
     let start = u64::from(crc32fast::hash(name.as_bytes())) << 32;
     (0..n as u64).map(move |i| {

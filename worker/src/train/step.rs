@@ -146,7 +146,7 @@ impl Trainer {
         } else {
             Gathered::from_payloads(&group.all_gather(&local.payload()?.detach())?)?
         };
-        Ok(contrastive(&local, &all, group.rank() as usize, self.loss)?)
+        Ok(contrastive(&local, &all, group.rank(), self.loss)?)
     }
 
     fn grad_norm(&self) -> Result<f64> {
