@@ -77,7 +77,7 @@ class Watcher(threading.Thread):
             if now["resident_bytes"] and now["step"]:
                 self.memory.append((now["step"], now["resident_bytes"]))
             total = now["total_steps"] or 0
-            in_the_middle = now["status"] == "running" and 0 < total <= 2 * now["step"]
+            in_the_middle = now["status"] == "running" and now["supervisor"] and 0 < total <= 2 * now["step"]
             if in_the_middle and self.interrupted_at is None and not now["resumptions"]:
                 pid = now["supervisor"]["pid"]
                 self.interrupted_at = now["step"]
