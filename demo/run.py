@@ -77,7 +77,7 @@ class Watcher(threading.Thread):
             if now["resident_bytes"] and now["step"]:
                 self.memory.append((now["step"], now["resident_bytes"]))
             total = now["total_steps"] or 0
-            in_the_middle = now["status"] == "running" and 0 < total <= 2 * now["step"]
+            in_the_middle = now["status"] == "running" and now["supervisor"] and 0 < total <= 2 * now["step"]
             if in_the_middle and self.interrupted_at is None and not now["resumptions"]:
                 pid = now["supervisor"]["pid"]
                 self.interrupted_at = now["step"]
@@ -120,7 +120,7 @@ def train():
         run, before = next_id(submit), None
     if before and before["status"] == "finished":
         say(f"run {run} of this experiment and commit is finished already; FRESH=1 trains again")
-        return before, []
+        return before, json.loads(memory_file(run).read_text()) if memory_file(run).exists() else []
     if before and before["supervisor"]:
         say(f"run {run} of this experiment and commit is under way: following it")
         follow = ["logs", run, "--follow"]
@@ -143,7 +143,13 @@ def train():
             f"the run was interrupted after step {watcher.interrupted_at}, saved its state, "
             f"and resumed by itself {after['resumptions']} time(s)"
         )
+    memory_file(run).write_text(json.dumps(watcher.memory))
     return after, watcher.memory
+
+
+def memory_file(run):
+    """What was seen of a run's memory, kept for when its result is printed again."""
+    return ROOT / ".build/demo" / f"memory-{run}.json"
 
 
 def mib(amount):
@@ -169,8 +175,9 @@ def score(run):
     say("scoring the drawings of the fourth vendor, over all base emoji as classes")
     # The last checkpoint, not the best: choosing by these very scores would flatter them.
     command = [WORKER, "eval", "--run", run["dir"], "--datasets", DATASET, "--checkpoint", "last", "--json"]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
+        sys.stderr.write(done.stderr)
         sys.exit(done.returncode)
     return json.loads(done.stdout)[0]
 
