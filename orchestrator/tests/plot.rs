@@ -22,7 +22,7 @@ fn curves_become_a_picture() {
             "{{\"kind\":\"train\",\"step\":{step},\"loss\":{loss},\"lr\":0.001}}\n"
         ));
         if step % 50 == 0 {
-            let top1 = 0.0003 * f64::from(step);
+            let top1 = 0.03 * f64::from(step); // per cent
             lines.push_str(&format!("{{\"kind\":\"eval\",\"step\":{step},\"emoji/z_top1\":{top1},\"emoji/z_top5\":{}}}\n", 2.5 * top1));
         }
     }

@@ -32,7 +32,10 @@ fn passes(name: &str) {
     let (code, said) = command(&[golden(name)]);
     assert_eq!(code, Some(0), "{said}");
     // Every group says how far off it was; where nothing may be off, that all is equal.
-    assert!(said.contains("worst") || said.contains("all equal"), "{said}");
+    assert!(
+        said.contains("worst") || said.contains("all equal"),
+        "{said}"
+    );
 }
 
 #[test]
