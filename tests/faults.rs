@@ -120,6 +120,39 @@ fn a_missing_image_is_counted_and_named_and_a_truncated_one_is_tolerated() {
 }
 
 #[test]
+fn a_loss_that_is_not_finite_ends_the_run_and_is_kept() {
+    let project = Project::new(40);
+    let set = [
+        "optim.lr=1e15",
+        "optim.lr_start=1e15",
+        "optim.warmup_epochs=0",
+        "train.print_freq=1",
+    ];
+    let (run, text, ok) = follow(&project, &set);
+    assert!(!ok, "{text}");
+    contains(&text, &["is not finite", "forensics"]);
+    assert_eq!(
+        attempts(&run),
+        1,
+        "a loss that is not finite is not retried"
+    );
+    let kept: Vec<PathBuf> = fs::read_dir(run.join("forensics"))
+        .expect("a record")
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    // One of each rank: which of them saw it first is not known before.
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    let record: Value = serde_json::from_slice(&fs::read(&kept[0]).expect("read")).expect("JSON");
+    assert_eq!(
+        record["samples"][0].as_array().map(Vec::len),
+        Some(4),
+        "{record:#}"
+    );
+    assert!(record["terms"][0][0][0] == "loss", "{record:#}");
+}
+
+#[test]
 fn a_flipped_byte_in_a_checkpoint_sends_the_run_to_the_one_before() {
     let project = Project::new(4000);
     let args = [

@@ -80,7 +80,7 @@ fn row(view: &RunView) -> Vec<String> {
     let score = view
         .metrics
         .iter()
-        .find(|(name, _)| name.contains("top1"))
+        .find(|(name, _)| name.ends_with("z_top1"))
         .or(view.metrics.iter().next())
         .map(|(name, value)| format!("{name} {:.2} %", value * 100.0));
     vec![
