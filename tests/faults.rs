@@ -26,6 +26,28 @@ fn follow(project: &Project, set: &[&str]) -> (PathBuf, String, bool) {
     )
 }
 
+/// Submits with overrides and leaves it running; gives the run's id and directory.
+fn start(project: &Project, set: &[&str]) -> (String, PathBuf) {
+    let mut args = vec!["submit", "exp.yaml"];
+    for value in set {
+        args.extend(["--set", value]);
+    }
+    let said = project.rocket(&args).ok();
+    let id = said
+        .lines()
+        .find_map(|line| line.strip_prefix("run "))
+        .expect("a run")
+        .to_owned();
+    let run = project.path().join("runs").join(&id);
+    (id, run)
+}
+
+/// Ends a run with its state saved.
+fn cancel(project: &Project, id: &str) {
+    project.rocket(&["cancel", id]).ok();
+    project.wait_for(id, "end", |status| status["status"] == "cancelled");
+}
+
 fn contains(text: &str, wanted: &[&str]) {
     for part in wanted {
         assert!(text.contains(part), "'{part}' is not said:\n{text}");
@@ -155,21 +177,10 @@ fn a_loss_that_is_not_finite_ends_the_run_and_is_kept() {
 #[test]
 fn a_flipped_byte_in_a_checkpoint_sends_the_run_to_the_one_before() {
     let project = Project::new(4000);
-    let args = [
-        "submit",
-        "exp.yaml",
-        "--set",
-        "train.checkpoint_every=5 steps",
-        "--set",
-        "train.keep_last=3",
-    ];
-    let said = project.rocket(&args).ok();
-    let id = said
-        .lines()
-        .find_map(|line| line.strip_prefix("run "))
-        .expect("a run")
-        .to_owned();
-    let run = project.path().join("runs").join(&id);
+    let (id, run) = start(
+        &project,
+        &["train.checkpoint_every=5 steps", "train.keep_last=3"],
+    );
     project.wait_for(&id, "three checkpoints", |_| {
         fs::read_dir(run.join("checkpoints")).is_ok_and(|dir| {
             dir.flatten()
@@ -178,8 +189,7 @@ fn a_flipped_byte_in_a_checkpoint_sends_the_run_to_the_one_before() {
                 >= 3
         })
     });
-    project.rocket(&["cancel", &id]).ok();
-    project.wait_for(&id, "end", |status| status["status"] == "cancelled");
+    cancel(&project, &id);
     let mut steps: Vec<PathBuf> = fs::read_dir(run.join("checkpoints"))
         .expect("checkpoints")
         .flatten()
@@ -262,28 +272,15 @@ fn a_full_disk_fails_the_run_and_leaves_the_last_checkpoint() {
     }
     let _mounted = Mounted(&small);
     // Only the checkpoints lie on it: what is tested is a save that finds no room.
-    let said = project
-        .rocket(&[
-            "submit",
-            "exp.yaml",
-            "--set",
-            "train.checkpoint_every=20 steps",
-            "--set",
-            "train.keep_last=100",
-        ])
-        .ok();
-    let id = said
-        .lines()
-        .find_map(|line| line.strip_prefix("run "))
-        .expect("a run")
-        .to_owned();
-    let run = project.path().join("runs").join(&id);
+    let (id, run) = start(
+        &project,
+        &["train.checkpoint_every=20 steps", "train.keep_last=100"],
+    );
     project.wait_for(&id, "checkpoint", |_| {
         run.join("checkpoints/step-00000020/manifest.json")
             .is_file()
     });
-    project.rocket(&["cancel", &id]).ok();
-    project.wait_for(&id, "end", |status| status["status"] == "cancelled");
+    cancel(&project, &id);
     let moved = std::process::Command::new("cp")
         .args(["-a"])
         .arg(run.join("checkpoints/."))
@@ -330,16 +327,9 @@ fn nix_is_root() -> bool {
 #[test]
 fn a_worker_that_changed_after_submission_is_refused() {
     let project = Project::new(3000);
-    let said = project.rocket(&["submit", "exp.yaml"]).ok();
-    let id = said
-        .lines()
-        .find_map(|line| line.strip_prefix("run "))
-        .expect("a run")
-        .to_owned();
-    let run = project.path().join("runs").join(&id);
+    let (id, run) = start(&project, &[]);
     project.wait_for(&id, "steps", |status| status["step"].as_u64() > Some(50));
-    project.rocket(&["cancel", &id]).ok();
-    project.wait_for(&id, "end", |status| status["status"] == "cancelled");
+    cancel(&project, &id);
     let manifest: Value =
         serde_json::from_slice(&fs::read(run.join("run.json")).expect("run.json")).expect("JSON");
     let bundle = PathBuf::from(manifest["bundle"]["dir"].as_str().expect("a bundle"));
