@@ -236,7 +236,7 @@ fn what_cannot_be_scored_is_one_clear_error() {
     error: tiny-01234567/pin/dataset_catalog.json: there is no entry 'cars'; it has 'tiny'. Choose one of these or add 'cars' to the file
 
     $ eval 
-    error: checkpoint step-00000010 is of another model: the tensors do not fit this model; of another shape: text_projector.weight is [12, 16] here, [8, 16] there, image_projector.weight is [12, 16] here, [8, 16] there
+    error: checkpoint step-00000010 is of another model: the tensors do not fit this model; of another shape: image_projector.weight is [12, 16] here, [8, 16] there, text_projector.weight is [12, 16] here, [8, 16] there
 
     $ eval --catalog catalog.json
     error: set/val: the class folders of 'tiny' do not match its labels in tiny-01234567/pin/labels.json:

@@ -9,7 +9,7 @@
 
 pub mod tensors;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use rocket_common::checkpoint::{Checkpoint, Draft, Info, Published};
@@ -56,9 +56,9 @@ pub struct Snapshot<'a> {
 #[derive(Debug)]
 pub struct Restored {
     /// Parameters and buffers by name.
-    pub model: HashMap<String, Tensor>,
+    pub model: BTreeMap<String, Tensor>,
     /// Optimiser state by name.
-    pub optim: HashMap<String, Tensor>,
+    pub optim: BTreeMap<String, Tensor>,
     /// The rest.
     pub state: TrainState,
 }
@@ -109,7 +109,7 @@ pub fn load(checkpoint: &Checkpoint) -> Result<Restored> {
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_model(checkpoint: &Checkpoint) -> Result<HashMap<String, Tensor>> {
+pub fn load_model(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Tensor>> {
     checkpoint
         .section_path(MODEL.0, MODEL.1)
         .map_err(anyhow::Error::from)

@@ -2,7 +2,7 @@
 //! every tool of the field, and without code in them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -69,11 +69,12 @@ pub fn save(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     })
 }
 
-/// Reads every tensor of `path` into host memory.
+/// Reads every tensor of `path` into host memory, in the order of names, so that what is said of them has
+/// one order too.
 ///
 /// # Errors
 /// When the file cannot be read or is not a safetensors file.
-pub fn load(path: &Path) -> Result<HashMap<String, Tensor>> {
+pub fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|error| anyhow!("{} is not a safetensors file: {error}", path.display()))?;

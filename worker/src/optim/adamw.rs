@@ -1,6 +1,6 @@
 //! AdamW over a model's registry: two groups as in the reference, state under the parameters' names.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use rocket_common::error::Error;
@@ -81,7 +81,7 @@ impl NamedAdamW {
     ///
     /// # Errors
     /// Kind [`ExitKind::Checkpoint`] that lists the names that are missing or too many.
-    pub fn load_state(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
+    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let wanted: Vec<(String, String)> = self
             .inner
             .state()

@@ -1,6 +1,6 @@
 //! Everything a rank holds while it trains, and how it comes to hold it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -262,7 +262,7 @@ fn restore(
 }
 
 /// Copies saved values into a model.
-pub(crate) fn load_model(model: &Model, values: &HashMap<String, Tensor>) -> Result<()> {
+pub(crate) fn load_model(model: &Model, values: &BTreeMap<String, Tensor>) -> Result<()> {
     let values = values.iter().map(|(name, tensor)| (name.as_str(), tensor));
     model
         .registry()
