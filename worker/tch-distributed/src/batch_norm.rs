@@ -6,7 +6,7 @@ use std::ffi::{c_int, c_void};
 use tch::Tensor;
 
 use crate::checkpoint::is_recomputing;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::process_group::ProcessGroup;
 use crate::tensor::{Ptr, one_tensor, ptr, ptr_or_null};
 
@@ -38,7 +38,8 @@ unsafe extern "C" {
 /// Without a group, or with one rank, this is torch's own `batch_norm`.
 ///
 /// # Errors
-/// [`Torch`](crate::Error::Torch) for wrong shapes or fewer than two values per channel;
+/// [`Torch`](crate::Error::Torch) for wrong shapes; [`Invalid`](Error::Invalid) or
+/// [`Torch`](crate::Error::Torch) for fewer than two values per channel in training;
 /// [`Timeout`](crate::Error::Timeout), [`Distributed`](crate::Error::Distributed).
 #[allow(clippy::too_many_arguments)] // torch's own argument list
 pub fn sync_batch_norm(
@@ -73,6 +74,13 @@ pub fn sync_batch_norm(
                 out,
             )
         }),
+        _ if training && x.dim() >= 2 && x.numel() as i64 <= x.size()[1] => {
+            Err(Error::Invalid(format!(
+                "batch normalisation in training needs more than one value per channel, not a batch of \
+             shape {:?}",
+                x.size()
+            )))
+        }
         _ => Ok(x.f_batch_norm(
             weight,
             bias,

@@ -285,6 +285,6 @@ mod tests {
         let mut params = floats(&[1, 1, 1, 1]);
         params[1].kind = Kind::Double;
         params[3].kind = Kind::Double;
-        assert_eq!(bucket_layout(&params, 8), [vec![3], vec![1], vec![2, 0]]);
+        assert_eq!(bucket_layout(&params, 8), [vec![3, 1], vec![2, 0]]);
     }
 }
