@@ -24,7 +24,13 @@ fn lose_a_peer(
         for &world_size in worlds {
             for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
                 let phase = format!("{signal}-{world_size}");
-                let ends = launch_patiently(test, world_size, &phase, dir.path(), SOON + SOON);
+                let ends = launch_and_see(
+                    test,
+                    world_size,
+                    &phase,
+                    dir.path(),
+                    (signal == Signal::SIGSTOP).then_some(1),
+                );
                 let lost = if signal == Signal::SIGKILL {
                     End::Signal(9)
                 } else {
