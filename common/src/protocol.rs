@@ -10,9 +10,16 @@
 //! ```
 //! Every file is written aside and renamed, so that a reader sees a whole one or none.
 
+use std::fs;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::atomic;
+use crate::error::{Error, Result};
 use crate::exit::ExitKind;
+use crate::run_dir::{Attempt, RunDir};
 
 /// Environment of a rank. The first five are torch.distributed's own names.
 pub mod env {
@@ -134,4 +141,115 @@ pub struct EndRecord {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+impl EndRecord {
+    /// The last words of a rank that could not go on.
+    #[must_use]
+    pub fn failed(error: &Error, step: u64) -> Self {
+        let hints = error.hints();
+        Self {
+            outcome: Outcome::Failed,
+            kind: error.kind(),
+            step,
+            stop: None,
+            cause: Some(error.to_string()),
+            hint: (!hints.is_empty()).then(|| hints.join("; ")),
+        }
+    }
+}
+
+/// Asks the ranks for a stop, or takes the request back.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write_control(attempt: &Attempt, control: &Control) -> Result<()> {
+    atomic::write_json(&attempt.control_path(), control)
+}
+
+/// What the supervisor asks for. An absent file asks for nothing.
+///
+/// # Errors
+/// The file is there but cannot be read (not: cannot be understood, which counts as absent).
+pub fn read_control(attempt: &Attempt) -> Result<Control> {
+    Ok(read(&attempt.control_path())?.unwrap_or_default())
+}
+
+/// Publishes where the store listens, unless a newer attempt exists.
+///
+/// # Errors
+/// Kind [`ExitKind::Fenced`] if there is a newer attempt, or the file system refuses.
+pub fn publish_rendezvous(run: &RunDir, rendezvous: &Rendezvous) -> Result<()> {
+    run.fence_check(rendezvous.attempt)?;
+    let path = run.attempt(rendezvous.attempt).rendezvous_path();
+    atomic::write_json(&path, rendezvous)
+}
+
+/// Where the store of an attempt listens; `None` until it is published.
+///
+/// # Errors
+/// The file is there but cannot be read.
+pub fn read_rendezvous(attempt: &Attempt) -> Result<Option<Rendezvous>> {
+    let rendezvous: Option<Rendezvous> = read(&attempt.rendezvous_path())?;
+    Ok(rendezvous.filter(|rendezvous| rendezvous.attempt == attempt.number()))
+}
+
+/// Removes what an earlier launch within the attempt left behind (rendezvous, control, heartbeats
+/// and end records), so that nothing stale is believed. Logs stay.
+///
+/// # Errors
+/// The file system refuses.
+pub fn clear(attempt: &Attempt, world_size: u32) -> Result<()> {
+    let of_ranks =
+        (0..world_size).flat_map(|rank| [attempt.heartbeat_path(rank), attempt.end_path(rank)]);
+    for path in of_ranks.chain([attempt.rendezvous_path(), attempt.control_path()]) {
+        match fs::remove_file(&path) {
+            Err(error) if !atomic::is_absent(&error) => {
+                return Err(Error::io("remove", &path, error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes a rank's heartbeat. Not synced to the disk: the next one follows soon.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write_heartbeat(attempt: &Attempt, rank: u32, beat: &Heartbeat) -> Result<()> {
+    atomic::write_json_unsynced(&attempt.heartbeat_path(rank), beat)
+}
+
+/// A rank's last heartbeat, if it wrote one.
+///
+/// # Errors
+/// The file is there but cannot be read.
+pub fn read_heartbeat(attempt: &Attempt, rank: u32) -> Result<Option<Heartbeat>> {
+    read(&attempt.heartbeat_path(rank))
+}
+
+/// Writes a rank's last words.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write_end(attempt: &Attempt, rank: u32, end: &EndRecord) -> Result<()> {
+    atomic::write_json(&attempt.end_path(rank), end)
+}
+
+/// A rank's last words, if it had any.
+///
+/// # Errors
+/// The file is there but cannot be read.
+pub fn read_end(attempt: &Attempt, rank: u32) -> Result<Option<EndRecord>> {
+    read(&attempt.end_path(rank))
+}
+
+/// A file that may be absent, or, written by a program of another make, be cut short: both `None`.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if atomic::is_absent(&error) => Ok(None),
+        Err(error) => Err(Error::io("read", path, error)),
+    }
 }

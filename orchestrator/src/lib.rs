@@ -1,1 +1,46 @@
-//! Skeleton.
+//! `rocket`: runs vision-language pre-training experiments, pinned to a git commit, until they are done.
+
+pub mod backend;
+mod build;
+pub mod bundle;
+mod cli;
+mod commands;
+mod experiment;
+pub mod output;
+pub mod pin;
+pub mod requests;
+mod runs;
+pub mod supervisor;
+mod view;
+
+use std::io;
+use std::process::ExitCode;
+
+use rocket_common::error::{Error, Result};
+
+pub use cli::Cli;
+
+/// Runs the command line of this process.
+///
+/// # Errors
+/// What went wrong, for people; see [`report`].
+pub fn run() -> Result<ExitCode> {
+    cli::run()
+}
+
+/// Prints an error and what to do about it, and gives the exit code. Whoever closed the pipe that we
+/// write to has seen enough: that is no error.
+#[must_use]
+pub fn report(error: &Error) -> ExitCode {
+    if error
+        .io_error()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {error}");
+    for hint in error.hints() {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::FAILURE
+}

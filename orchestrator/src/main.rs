@@ -1,2 +1,7 @@
-//! Skeleton.
-fn main() {}
+//! `rocket`, the program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rocket::run().unwrap_or_else(|error| rocket::report(&error))
+}

@@ -1,5 +1,163 @@
 //! The experiment: what a researcher writes, validated and with its defaults filled.
+//!
+//! [`parse`] reads a file with its overrides and gives either an [`Experiment`] or every mistake with
+//! its place. The serde structs of `sections.rs` are the only description of the keys: names, types
+//! and choices in messages are learnt from them.
 
+mod de;
+mod diagnostic;
+mod every;
+mod names;
+mod ranges;
+mod resolved;
+mod rules;
+mod schema;
 mod sections;
+mod tree;
+mod vision;
 
+pub use diagnostic::Diagnostic;
+pub use every::Every;
+pub use names::all_names;
+#[doc(hidden)]
+pub use ranges::ranged_keys;
+pub use resolved::RECIPE_SCHEMA;
+pub use schema::all_keys;
 pub use sections::*;
+pub use vision::{NAMED_IMAGE_SIZE, VISION_NAMES, Vision, VitArch, VitDims};
+
+use serde::Deserialize;
+
+use diagnostic::{Place, Report};
+use tree::{Entry, Node, Value};
+
+/// Reads an experiment. `path` is the file as the user named it, for messages alone; `overrides` are
+/// `key=value` texts (`optim.lr=1e-3`), whose values are read as YAML and win over the file, the later
+/// over the earlier. `$X` and `${X}` in the paths of `data` are filled in from the environment.
+///
+/// If both `train.epochs` and `train.max_steps` are given, `max_steps` decides the length.
+///
+/// # Errors
+/// Every mistake that could be found, in the order of the file, then of the overrides.
+pub fn parse(path: &str, text: &str, overrides: &[String]) -> Result<Experiment, Vec<Diagnostic>> {
+    parse_with(path, text, overrides, &|name| std::env::var(name).ok())
+}
+
+/// As [`parse`], with the environment given.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_with(
+    path: &str,
+    text: &str,
+    overrides: &[String],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Experiment, Vec<Diagnostic>> {
+    let mut report = Report::default();
+    let experiment = read(text, overrides, environment, &mut report);
+    match experiment {
+        Some(experiment) if report.is_empty() => Ok(experiment),
+        _ => Err(report.into_diagnostics(path, overrides)),
+    }
+}
+
+fn read(
+    text: &str,
+    overrides: &[String],
+    environment: &dyn Fn(&str) -> Option<String>,
+    report: &mut Report,
+) -> Option<Experiment> {
+    let mut root = match tree::load(text) {
+        Ok(root) => root,
+        Err((place, message)) => {
+            report.add(place, message);
+            return None;
+        }
+    };
+    if root.is_null() {
+        root = Node::empty_map(root.place);
+    }
+    if !matches!(root.value, Value::Map(_)) {
+        report.add(
+            root.place,
+            "an experiment is a group of keys such as 'name: demo'",
+        );
+        return None;
+    }
+    root.report_duplicates("", report);
+    for (index, text) in overrides.iter().enumerate() {
+        apply_override(&mut root, index + 1, text, report);
+    }
+    let written = root.clone();
+    schema::clean_experiment(&mut root, report);
+    if root.entry("name").is_none()
+        && let Value::Map(entries) = &mut root.value
+    {
+        // Judged by the rules; the rest can be read and judged as well.
+        let place = Place::default();
+        let value = Value::Scalar {
+            text: "unnamed".to_owned(),
+            plain: true,
+        };
+        entries.push(Entry {
+            key: "name".to_owned(),
+            place,
+            node: Node { place, value },
+        });
+    }
+    match Experiment::deserialize(&root) {
+        Ok(mut experiment) => {
+            rules::check(&mut experiment, &written, report, environment);
+            Some(experiment)
+        }
+        Err(mistake) => {
+            // Each key was read by itself before; this is a rule between keys of one section.
+            report.add(mistake.place.unwrap_or_default(), mistake.text);
+            None
+        }
+    }
+}
+
+/// Puts `key=value` into the tree. `origin` counts the overrides from 1.
+fn apply_override(root: &mut Node, origin: usize, text: &str, report: &mut Report) {
+    let place = Place {
+        origin,
+        ..Place::default()
+    };
+    let Some((key, value)) = text.split_once('=') else {
+        report.add(
+            place,
+            "an override has the form key=value, such as optim.lr=1e-3",
+        );
+        return;
+    };
+    let key = key.trim();
+    if key.is_empty() || key.split('.').any(str::is_empty) {
+        let message =
+            format!("'{key}' is not a key; write section.key=value, such as optim.lr=1e-3");
+        report.add(place, message);
+        return;
+    }
+    let mut node = match tree::load(value) {
+        Ok(node) if value.trim().is_empty() => Node {
+            value: Value::Scalar {
+                text: String::new(),
+                plain: true,
+            },
+            ..node
+        },
+        Ok(node) => node,
+        Err((_, message)) => {
+            report.add(place, message);
+            return;
+        }
+    };
+    node.relocate(place);
+    node.report_duplicates(key, report);
+    if let Err(walked) = root.set(key, place, node) {
+        report.add(
+            place,
+            format!("'{walked}' holds a value, not a group of keys"),
+        );
+    }
+}

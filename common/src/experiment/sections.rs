@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::every::Every;
+use super::vision::Vision;
+
 /// One experiment, resolved: exactly what is stored, shown, hashed and run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,42 +75,6 @@ pub enum Child {
     Swalip,
     /// SwAV between modalities, learnt prototypes.
     Swalipv1,
-}
-
-/// The vision tower.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Vision {
-    /// A size known by name: `R50`, `VITB16`, ...
-    Named(String),
-    /// A ViT of free dimensions.
-    Vit(VitDims),
-}
-
-/// Dimensions of a ViT (timm's `VisionTransformer`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VitDims {
-    /// Always `vit`.
-    pub arch: VitArch,
-    /// Width of the residual stream.
-    pub width: i64,
-    /// Number of blocks.
-    pub depth: i64,
-    /// Attention heads.
-    pub heads: i64,
-    /// Side of a patch in pixels.
-    pub patch: i64,
-    /// Side of the image in pixels.
-    pub image_size: i64,
-}
-
-/// The only architecture that takes free dimensions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum VitArch {
-    /// Vision transformer.
-    Vit,
 }
 
 /// Projector between a tower and an embedding.
@@ -370,68 +337,13 @@ pub enum LossAvgOrSum {
     Sum,
 }
 
-/// A spacing of checkpoints, written `500`, `500 steps` or `10 minutes`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "EveryRepr")]
-pub enum Every {
-    /// Optimiser steps.
-    Steps(u64),
-    /// Minutes of wall time.
-    Minutes(f64),
-}
-
-/// What an [`Every`] may be written as.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub enum EveryRepr {
-    /// A bare number of steps.
-    Steps(u64),
-    /// With its unit.
-    Text(String),
-}
-
-impl From<Every> for String {
-    fn from(every: Every) -> Self {
-        match every {
-            Every::Steps(steps) => format!("{steps} steps"),
-            Every::Minutes(minutes) => format!("{minutes} minutes"),
-        }
-    }
-}
-
-impl TryFrom<EveryRepr> for Every {
-    type Error = String;
-
-    fn try_from(repr: EveryRepr) -> Result<Self, String> {
-        let text = match repr {
-            EveryRepr::Steps(steps) => return Ok(Self::Steps(steps)),
-            EveryRepr::Text(text) => text,
-        };
-        let (number, unit) = match text.trim().split_once(char::is_whitespace) {
-            Some((number, unit)) => (number, unit.trim()),
-            None => (text.trim(), ""),
-        };
-        let wrong = || format!("'{text}' is not a spacing; write '500 steps' or '10 minutes'");
-        match unit {
-            "" | "step" | "steps" => number.parse().map(Self::Steps).map_err(|_| wrong()),
-            "minute" | "minutes" => match number.parse() {
-                Ok(minutes) if minutes > 0.0 && f64::is_finite(minutes) => {
-                    Ok(Self::Minutes(minutes))
-                }
-                _ => Err(wrong()),
-            },
-            _ => Err(wrong()),
-        }
-    }
-}
-
 /// `train:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Train {
     /// Passes over the data.
     pub epochs: u64,
-    /// A fixed number of optimiser steps in place of `epochs`.
+    /// A fixed number of optimiser steps; if given, `epochs` does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
     /// Samples per rank and micro-batch.
@@ -581,7 +493,8 @@ impl Cluster {
     /// Number of ranks, W.
     #[must_use]
     pub fn world_size(&self) -> u32 {
-        self.nodes * self.tasks_per_node.unwrap_or(self.gpus_per_node)
+        self.nodes
+            .saturating_mul(self.tasks_per_node.unwrap_or(self.gpus_per_node))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_int;
 
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::error::{Error, Result, check};
 use crate::tensor::{Ptr, one_tensor, ptr, ptrs};

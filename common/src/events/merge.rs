@@ -1,0 +1,127 @@
+//! Reading events: tolerant of torn lines, merged in an order that respects cause and effect.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fs;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::{Event, EventKind};
+use crate::error::{Error, Result};
+use crate::run_dir::RunDir;
+
+/// Every event of a run, in order.
+///
+/// Events of one writer keep their order. Across writers time decides, corrected by what is known
+/// for certain whatever the clocks say: nothing comes before the submission, and nothing of an
+/// attempt comes before the start of an earlier attempt.
+///
+/// # Errors
+/// The directory or a file cannot be read. Lines that are no events (torn ones) are skipped.
+pub fn read(run: &RunDir) -> Result<Vec<Event>> {
+    let dir = run.events_dir();
+    let failed = |error| Error::io("read", &dir, error);
+    let mut writers = Vec::new();
+    for entry in fs::read_dir(&dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "jsonl")
+        {
+            writers.push(read_file(&path)?);
+        }
+    }
+    Ok(merge(writers))
+}
+
+/// The events of one file, in the order they were written.
+fn read_file(path: &Path) -> Result<Vec<Event>> {
+    let bytes = fs::read(path).map_err(|error| Error::io("read", path, error))?;
+    let writer = path.file_stem().unwrap_or_default().to_string_lossy();
+    Ok(bytes
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Event>(line).ok())
+        .map(|mut event| {
+            event.writer = writer.clone().into_owned();
+            event
+        })
+        .collect())
+}
+
+/// An event's place: corrected time, then attempt, then writer.
+type Key = (Timestamp, u32, String);
+
+fn merge(writers: Vec<Vec<Event>>) -> Vec<Event> {
+    let floors = Floors::of(&writers);
+    let mut queues: Vec<std::vec::IntoIter<(Key, Event)>> = writers
+        .into_iter()
+        .map(|events| floors.place(events).into_iter())
+        .collect();
+    // A merge of queues: whatever their keys, two events of one writer never swap.
+    let mut heap = BinaryHeap::new();
+    let mut heads: Vec<Option<Event>> = Vec::with_capacity(queues.len());
+    for (index, queue) in queues.iter_mut().enumerate() {
+        heads.push(queue.next().map(|(key, event)| {
+            heap.push(Reverse((key, index)));
+            event
+        }));
+    }
+    let mut merged = Vec::new();
+    while let Some(Reverse((_, index))) = heap.pop() {
+        merged.extend(heads[index].take());
+        if let Some((key, event)) = queues[index].next() {
+            heap.push(Reverse((key, index)));
+            heads[index] = Some(event);
+        }
+    }
+    merged
+}
+
+/// The earliest moment that an event of an attempt can have.
+struct Floors {
+    submitted: Option<Timestamp>,
+    /// By attempt: its start, corrected.
+    starts: BTreeMap<u32, Timestamp>,
+}
+
+impl Floors {
+    fn of(writers: &[Vec<Event>]) -> Self {
+        let events = || writers.iter().flatten();
+        let submitted = events()
+            .filter(|event| matches!(event.kind, EventKind::Submitted { .. }))
+            .map(|event| event.time)
+            .min();
+        let mut starts = BTreeMap::new();
+        for event in events() {
+            if let (EventKind::AttemptStarted { .. }, Some(attempt)) = (&event.kind, event.attempt)
+            {
+                starts.entry(attempt).or_insert(event.time);
+            }
+        }
+        let mut latest = submitted;
+        for start in starts.values_mut() {
+            *start = latest.map_or(*start, |latest| latest.max(*start));
+            latest = Some(*start);
+        }
+        Self { submitted, starts }
+    }
+
+    /// Gives the events of one writer keys that never fall.
+    fn place(&self, events: Vec<Event>) -> Vec<(Key, Event)> {
+        let mut time = self.submitted;
+        let mut attempt = 0;
+        let place = |event: Event| {
+            if let Some(of_event) = event.attempt {
+                attempt = of_event;
+                let floor = self.starts.range(..=of_event).next_back();
+                time = time.max(floor.map(|(_, start)| *start));
+            }
+            let corrected = time.map_or(event.time, |time| time.max(event.time));
+            // The submission itself is the floor, not above it.
+            time = Some(corrected);
+            ((corrected, attempt, event.writer.clone()), event)
+        };
+        events.into_iter().map(place).collect()
+    }
+}

@@ -1,0 +1,423 @@
+//! What cannot be together. Ranges of single numbers are in [`super::ranges`].
+
+use super::diagnostic::{Place, Report};
+use super::names;
+use super::ranges;
+use super::sections::{Base, Child, DeviceKind, Experiment};
+use super::tree::{Node, Value};
+use super::vision::{VISION_NAMES, Vision};
+use crate::run_dir::suggest;
+
+/// Sections that `command` replaces.
+pub(crate) const TRAINING: [&str; 7] =
+    ["model", "data", "augment", "text", "optim", "train", "eval"];
+
+/// Longest name of an experiment: run ids are file names and job names.
+const MAX_NAME: usize = 100;
+
+/// The rules' view: the experiment, what was written, and where complaints go.
+struct Rules<'a> {
+    experiment: &'a Experiment,
+    written: &'a Node,
+    report: &'a mut Report,
+    lookup: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// Checks an experiment, splits the model's name and expands variables in paths.
+pub(crate) fn check(
+    experiment: &mut Experiment,
+    written: &Node,
+    report: &mut Report,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) {
+    let json = serde_json::to_value(&*experiment).unwrap_or_default();
+    for (key, message) in ranges::check(&json) {
+        report.add(written.place_of(key), message);
+    }
+    if experiment.command.is_none() {
+        resolve_model(experiment, written, report);
+    }
+    let mut rules = Rules {
+        experiment,
+        written,
+        report,
+        lookup,
+    };
+    rules.name();
+    rules.cluster();
+    if experiment.command.is_some() {
+        rules.command();
+        return;
+    }
+    rules.model();
+    rules.augment();
+    rules.text();
+    rules.schedule();
+    rules.eval();
+    let root = rules.path("data.root", &experiment.data.root.to_string_lossy());
+    let metadata = rules.path("data.metadata", &experiment.data.metadata.to_string_lossy());
+    experiment.data.root = root.into();
+    experiment.data.metadata = metadata.into();
+}
+
+/// Whether a value was written for a key: if there is none in the experiment, it was refused, and
+/// that was said.
+fn was_given(written: &Node, key: &str) -> bool {
+    let empty = |node: &Node| matches!(&node.value, Value::Scalar { text, .. } if text.is_empty());
+    written
+        .get(key)
+        .is_some_and(|node| !node.is_null() && !empty(node))
+}
+
+/// Turns `model.name` into base, vision and child.
+fn resolve_model(experiment: &mut Experiment, written: &Node, report: &mut Report) {
+    let model = &mut experiment.model;
+    let parts = ["base", "vision", "child"].map(|part| format!("model.{part}"));
+    if let Some(name) = &model.name {
+        if let Some(part) = parts.iter().find(|part| written.get(part).is_some()) {
+            let message =
+                format!("'{part}' and 'model.name' say the same thing; remove one of them");
+            report.add(written.place_of(part), message);
+        }
+        match names::split(name) {
+            Ok((base, vision, child)) => {
+                model.base = Some(base);
+                model.vision = Some(Vision::Named(vision.to_owned()));
+                model.child = Some(child);
+                model.name = None;
+            }
+            Err(wrong) => {
+                report.add(
+                    written.place_of("model.name"),
+                    format!("'model.name' {wrong}"),
+                );
+            }
+        }
+        return;
+    }
+    let missing: Vec<&str> = [
+        ("base", model.base.is_none()),
+        ("vision", model.vision.is_none()),
+        ("child", model.child.is_none()),
+    ]
+    .into_iter()
+    .filter_map(|(part, missing)| missing.then_some(part))
+    .collect();
+    let refused = |part: &&str| was_given(written, &format!("model.{part}"));
+    if missing.iter().chain(&["name"]).any(refused) {
+        return;
+    }
+    if missing.len() == 3 {
+        report.add(
+            written.place_of("model"),
+            "the experiment names no model; set 'model.name', such as CL2L_R50_CL2L, or 'base', 'vision' and 'child' in 'model'",
+        );
+    } else if !missing.is_empty() {
+        let message = format!("'model' lacks '{}'", missing.join("' and '"));
+        report.add(written.place_of("model"), message);
+    }
+}
+
+impl Rules<'_> {
+    fn add(&mut self, path: &str, message: impl Into<String>) {
+        self.report.add(self.written.place_of(path), message);
+    }
+
+    fn name(&mut self) {
+        let name = &self.experiment.name;
+        if self.written.get("name").is_none() {
+            let message = "the experiment has no 'name'; runs are named after it";
+            self.report.add(Place::default(), message);
+            return;
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let starts_plain = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        if !starts_plain || !name.chars().all(plain) || name.len() > MAX_NAME {
+            let shown = name.escape_debug();
+            self.add(
+                "name",
+                format!("'name' must be 1 to {MAX_NAME} letters, digits, '-', '_' or '.', a letter or digit first, not '{shown}'"),
+            );
+        }
+    }
+
+    fn command(&mut self) {
+        let experiment = self.experiment;
+        let program = experiment.command.as_deref().and_then(|argv| argv.first());
+        if program.is_none_or(|program| program.trim().is_empty()) {
+            self.add(
+                "command",
+                "'command' is empty; it is the program and its arguments",
+            );
+        }
+        for section in TRAINING {
+            if self
+                .written
+                .entry(section)
+                .is_some_and(|entry| !entry.node.is_null())
+            {
+                let message = format!(
+                    "'{section}' has no effect beside 'command', which runs a program of its own; remove one of them"
+                );
+                let place = self.written.entry(section).map(|entry| entry.place);
+                self.report.add(place.unwrap_or_default(), message);
+            }
+        }
+    }
+
+    fn cluster(&mut self) {
+        let cluster = &self.experiment.cluster;
+        if cluster.tasks_per_node.is_none() && cluster.gpus_per_node == 0 {
+            self.add(
+                "cluster.gpus_per_node",
+                "without GPUs the number of ranks is not known; set 'cluster.tasks_per_node'",
+            );
+        }
+        let tasks = cluster.tasks_per_node.unwrap_or(cluster.gpus_per_node);
+        if cluster
+            .nodes
+            .checked_mul(tasks)
+            .is_none_or(|ranks| ranks > 1_000_000)
+        {
+            self.add(
+                "cluster.nodes",
+                "nodes x ranks per node is more than a million ranks",
+            );
+        }
+        if cluster.device == DeviceKind::Cuda && tasks > cluster.gpus_per_node {
+            let gpus = cluster.gpus_per_node;
+            self.add(
+                "cluster.tasks_per_node",
+                format!("each rank on CUDA has a GPU of its own: {tasks} ranks per node do not fit on {gpus} GPUs"),
+            );
+        }
+    }
+
+    fn model(&mut self) {
+        let model = &self.experiment.model;
+        if model.transformer_heads > 0 && model.transformer_width % model.transformer_heads != 0 {
+            let (width, heads) = (model.transformer_width, model.transformer_heads);
+            self.add(
+                "model.transformer_heads",
+                format!("'model.transformer_heads' must divide the width of the text tower, {width}; {heads} does not"),
+            );
+        }
+        if let Some(vision) = &model.vision {
+            self.vision(vision);
+        }
+        let at = if self.written.get("model.name").is_some() {
+            "model.name"
+        } else {
+            "model.child"
+        };
+        if let (Some(base), Some(child)) = (model.base, model.child) {
+            let (base_name, child_name) = (base.name(), child.name());
+            if child.base() != base {
+                let why = match base {
+                    Base::Clip => "needs the augmented views that base CLIP does not make",
+                    Base::Cl2l => "leaves the augmented views of base CL2L without a loss",
+                };
+                let meant = child.base().name();
+                self.add(
+                    at,
+                    format!("child {child_name} {why}; use base {meant} with it, not {base_name}"),
+                );
+            } else if !child.is_trainable() {
+                self.add(
+                    at,
+                    format!("child {child_name} cannot be trained yet; CLIP and CL2L can"),
+                );
+            }
+        }
+    }
+
+    fn vision(&mut self, vision: &Vision) {
+        match vision {
+            Vision::Named(name) if !VISION_NAMES.contains(&name.as_str()) => {
+                let meant = suggest(name, VISION_NAMES);
+                let meant = meant.map(|meant| format!("; did you mean '{meant}'?"));
+                let known = VISION_NAMES.join(", ");
+                let message = format!(
+                    "'model.vision' must be one of {known}, or the dimensions of a ViT, not '{name}'{}",
+                    meant.unwrap_or_default()
+                );
+                self.add("model.vision", message);
+            }
+            Vision::Named(name) if !vision.is_trainable() => {
+                let at = if self.written.get("model.name").is_some() {
+                    "model.name"
+                } else {
+                    "model.vision"
+                };
+                self.add(
+                    at,
+                    format!(
+                        "vision tower {name} (ConvNeXt) cannot be trained yet; R50 and the ViTs can"
+                    ),
+                );
+            }
+            Vision::Named(_) => {}
+            Vision::Vit(dims) => {
+                let divides = |part: i64, whole: i64| part > 0 && whole % part == 0;
+                if dims.heads > 0 && !divides(dims.heads, dims.width) {
+                    let (heads, width) = (dims.heads, dims.width);
+                    self.add(
+                        "model.vision.heads",
+                        format!(
+                            "'model.vision.heads' must divide the width, {width}; {heads} does not"
+                        ),
+                    );
+                }
+                if dims.patch > 0 && !divides(dims.patch, dims.image_size) {
+                    let (patch, size) = (dims.patch, dims.image_size);
+                    self.add(
+                        "model.vision.patch",
+                        format!("'model.vision.patch' must divide the image size, {size}; {patch} does not"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn augment(&mut self) {
+        let augment = &self.experiment.augment;
+        if augment.multicrop_min_scale > augment.multicrop_max_scale {
+            let (least, most) = (augment.multicrop_min_scale, augment.multicrop_max_scale);
+            self.add(
+                "augment.multicrop_max_scale",
+                format!("'augment.multicrop_max_scale' is {most}, less than 'augment.multicrop_min_scale', {least}"),
+            );
+        }
+        if augment.weak_augment && augment.strong_augment {
+            self.add(
+                "augment.strong_augment",
+                "'augment.weak_augment' and 'augment.strong_augment' exclude each other; remove one",
+            );
+        }
+        if augment.byol_augment && augment.num_augs != 2 {
+            self.add(
+                "augment.byol_augment",
+                format!("'augment.byol_augment' is a pair of views: it needs 'augment.num_augs' 2, not {}", augment.num_augs),
+            );
+        }
+        let vit = self.experiment.model.vision.as_ref().and_then(Vision::vit);
+        if let (Some(side), Some(dims)) = (augment.multicrop_resize, vit)
+            && side != dims.image_size
+        {
+            self.add(
+                "augment.multicrop_resize",
+                format!("'augment.multicrop_resize' must be {}, the image size of the ViT, which takes no other; not {side}", dims.image_size),
+            );
+        }
+    }
+
+    fn text(&mut self) {
+        let text = &self.experiment.text;
+        if !text.text_augment {
+            return;
+        }
+        if text.synonym_replacement_prob > 0.0 {
+            self.add(
+                if self.written.get("text.synonym_replacement_prob").is_some() {
+                    "text.synonym_replacement_prob"
+                } else {
+                    "text.text_augment"
+                },
+                "synonym replacement is not available yet; set text.synonym_replacement_prob: 0",
+            );
+        } else if text.random_swap_prob + text.random_deletion_prob <= 0.0 {
+            self.add(
+                "text.text_augment",
+                "'text.text_augment' is on, but the weights of all its operations are 0; set text.random_swap_prob or text.random_deletion_prob",
+            );
+        }
+    }
+
+    fn schedule(&mut self) {
+        let (optim, train) = (&self.experiment.optim, &self.experiment.train);
+        // With `max_steps` the epochs are not known before the data are.
+        let known = train.max_steps.is_none() && train.epochs > 0;
+        if known && optim.warmup_epochs > train.epochs as f64 {
+            let (warmup, epochs) = (optim.warmup_epochs, train.epochs);
+            self.add(
+                "optim.warmup_epochs",
+                format!("'optim.warmup_epochs' is {warmup}, more than the {epochs} epochs of 'train.epochs'"),
+            );
+        }
+        if self.experiment.model.child == Some(Child::Swalip) && train.label_smoothing > 0.0 {
+            self.add(
+                "train.label_smoothing",
+                "child SWALIP needs 'train.label_smoothing' 0",
+            );
+        }
+    }
+
+    fn eval(&mut self) {
+        let datasets = &self.experiment.eval.datasets;
+        for (index, name) in datasets.iter().enumerate() {
+            if datasets[..index].contains(name) {
+                self.add(
+                    "eval.datasets",
+                    format!("'eval.datasets' names '{name}' twice"),
+                );
+            }
+        }
+    }
+
+    /// A path with its `$X` and `${X}` filled in.
+    fn path(&mut self, key: &str, path: &str) -> String {
+        if path.is_empty() {
+            if was_given(self.written, key) {
+                return String::new();
+            }
+            self.add(
+                key,
+                format!("'{key}' is missing; it says where the training data are"),
+            );
+            return String::new();
+        }
+        match expand(path, self.lookup) {
+            Ok(path) => path,
+            Err(wrong) => {
+                self.add(key, format!("'{key}' {wrong}"));
+                path.to_owned()
+            }
+        }
+    }
+}
+
+/// Fills in `$X` and `${X}`; `$$` is a dollar sign.
+fn expand(path: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut filled = String::new();
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('$') {
+        filled.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            filled.push('$');
+            rest = after;
+            continue;
+        }
+        let (name, after) = match after.strip_prefix('{') {
+            Some(inner) => inner
+                .split_once('}')
+                .ok_or_else(|| format!("opens '${{' and does not close it: '{path}'"))?,
+            None => {
+                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let end = after.find(|c| !word(c)).unwrap_or(after.len());
+                after.split_at(end)
+            }
+        };
+        if name.is_empty() {
+            return Err(format!(
+                "has a '$' without a name: '{path}'; write '$$' for a dollar sign"
+            ));
+        }
+        let value = lookup(name).filter(|value| !value.is_empty());
+        let value = value
+            .ok_or_else(|| format!("needs the environment variable '{name}', which is not set"))?;
+        filled.push_str(&value);
+        rest = after;
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}

@@ -1,0 +1,92 @@
+//! `run.json`: what was submitted. Written once, never changed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::error::{Error, Result};
+use crate::exit::ExitKind;
+use crate::experiment::BackendKind;
+
+/// What was submitted. Fields that a later version adds are ignored by this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this file's format, [`Manifest::SCHEMA`].
+    pub schema: u32,
+    /// `<name>-<8 hex of the pin commit>`, perhaps with `-2`, `-3`.
+    pub run_id: String,
+    /// Name of the experiment.
+    pub name: String,
+    /// The pin: full id of the commit that holds the code and the resolved experiment.
+    pub commit: String,
+    /// The commit the pin was made from.
+    pub parent_commit: String,
+    /// Changes of the work tree were taken into the pin.
+    #[serde(default)]
+    pub snapshot: bool,
+    /// SHA-256 of `experiment.yaml`.
+    pub experiment_sha256: String,
+    /// The experiment's recipe hash: equal numbers are expected of runs where it is equal.
+    pub recipe_hash: String,
+    /// The programs that run.
+    pub bundle: Bundle,
+    /// When it was submitted.
+    pub created: Timestamp,
+    /// Who submitted it.
+    #[serde(default)]
+    pub user: String,
+    /// Machine it was submitted from.
+    #[serde(default)]
+    pub host: String,
+    /// Versions of what matters: `rocket`, `libtorch`, ...
+    #[serde(default)]
+    pub versions: BTreeMap<String, String>,
+    /// Who starts the ranks; never [`BackendKind::Auto`].
+    pub backend: BackendKind,
+    /// The experiment file as the user named it, absolute.
+    pub experiment_path: PathBuf,
+    /// The user's clone of the code, absolute.
+    pub repo: PathBuf,
+}
+
+/// A pinned set of programs and the libraries they load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// Its folder, named after its content.
+    pub dir: PathBuf,
+    /// SHA-256 of each file by its path within the folder: `rocket`, `rocket-worker`, `lib/...`.
+    pub files: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The schema that this version writes, and the newest that it reads.
+    pub const SCHEMA: u32 = 1;
+
+    /// Reads a manifest.
+    ///
+    /// # Errors
+    /// It is missing, not a manifest, or of a newer schema.
+    pub fn read(path: &Path) -> Result<Self> {
+        // The schema first: a newer file may lack what this version requires.
+        #[derive(Deserialize)]
+        struct Schema {
+            schema: u32,
+        }
+        let Schema { schema } = atomic::read_json(path)?;
+        if schema > Self::SCHEMA {
+            return Err(Error::new(
+                ExitKind::Usage,
+                format!(
+                    "'{}' was written by a newer rocket (schema {schema}, this one knows up to {})",
+                    path.display(),
+                    Self::SCHEMA
+                ),
+            )
+            .hint("use the rocket that submitted the run, or a newer one"));
+        }
+        atomic::read_json(path)
+    }
+}

@@ -1,0 +1,76 @@
+//! `rocket cancel`.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rocket_common::error::{Error, Result};
+use rocket_common::events::{Event, EventKind, EventWriter, Status};
+use rocket_common::exit::ExitKind;
+
+use crate::output;
+use crate::requests::{self, Cancel};
+use crate::runs::Runs;
+use crate::view::RunView;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// End a run; the ranks save first, so that it can be resumed
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run
+    run: String,
+    /// Kill the ranks at once instead of letting them save
+    #[arg(long)]
+    now: bool,
+    /// Do not wait until the ranks have left
+    #[arg(long)]
+    no_wait: bool,
+}
+
+pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
+    let run = runs.find(&args.run)?;
+    let id = run.id();
+    let view = RunView::read(&run)?;
+    if view.status == Status::Cancelled {
+        output::print(&format!("run {id} is cancelled already\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if matches!(view.status, Status::Finished | Status::Failed) {
+        return Err(Error::new(
+            ExitKind::Usage,
+            format!(
+                "run {id} has {} already: there is nothing to cancel",
+                view.status
+            ),
+        ));
+    }
+    requests::cancel(&run, Cancel { now: args.now })?;
+    if view.supervisor.is_none() && view.status != Status::Pending {
+        // Nobody is there to hear it.
+        EventWriter::new(&run, "cancel")
+            .append(Event::new(EventKind::Cancelled).cause("cancelled by the user"))?;
+        output::print(&format!("run {id} cancelled\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.no_wait {
+        output::print(&format!("run {id} is asked to save and end\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let start = Instant::now();
+    let mut said = false;
+    loop {
+        let view = RunView::read(&run)?;
+        if view.status.is_settled() && view.supervisor.is_none() {
+            let at = view.checkpoint.map_or(String::new(), |step| {
+                format!("; its last checkpoint is at step {step}")
+            });
+            output::print(&format!("run {id} {}{at}\n", view.status))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !said && start.elapsed() > Duration::from_secs(2) {
+            eprintln!("waiting until the ranks have saved and left (--now would kill them) ...");
+            said = true;
+        }
+        std::thread::sleep(TICK);
+    }
+}

@@ -1,0 +1,102 @@
+//! `rocket show`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use rocket_common::error::Result;
+use rocket_common::events::{self, AttemptSummary, Event};
+use rocket_common::run_dir::Manifest;
+use serde::Serialize;
+
+use crate::output::{Format, Report};
+use crate::pin;
+use crate::runs::Runs;
+use crate::view::{RunView, event_line, time};
+
+/// Show what a run is and what happened to it
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The run
+    run: String,
+    #[command(flatten)]
+    format: Format,
+}
+
+pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
+    let run = runs.find(&args.run)?;
+    let manifest = run.manifest()?;
+    let events = events::read(&run)?;
+    let state = events::derive(&events);
+    let attempts = state.attempts.clone();
+    let view = RunView::of(&run, &manifest, state)?;
+    args.format.print(&Show {
+        status: view,
+        manifest,
+        attempts,
+        events,
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A run in full.
+#[derive(Serialize)]
+struct Show {
+    status: RunView,
+    manifest: Manifest,
+    attempts: Vec<AttemptSummary>,
+    events: Vec<Event>,
+}
+
+impl Report for Show {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        let Self {
+            status,
+            manifest,
+            events,
+            ..
+        } = self;
+        let snapshot = if manifest.snapshot {
+            " with the changes of the work tree"
+        } else {
+            ""
+        };
+        writeln!(out, "run         {}", status.run)?;
+        writeln!(out, "state       {}", status.status)?;
+        if let Some(cause) = &status.cause {
+            writeln!(out, "cause       {cause}")?;
+        }
+        if let Some(hint) = &status.hint {
+            writeln!(out, "hint        {hint}")?;
+        }
+        if let Some(supervisor) = &status.supervisor {
+            writeln!(
+                out,
+                "supervisor  process {} on {}",
+                supervisor.pid, supervisor.host
+            )?;
+        }
+        writeln!(out, "experiment  {}", manifest.experiment_path.display())?;
+        writeln!(
+            out,
+            "commit      {} ({})",
+            manifest.commit,
+            pin::ref_name(&manifest.run_id)
+        )?;
+        writeln!(out, "made from   {}{snapshot}", manifest.parent_commit)?;
+        writeln!(out, "programs    {}", manifest.bundle.dir.display())?;
+        writeln!(out, "directory   {}", status.dir.display())?;
+        writeln!(out, "\nhistory")?;
+        for event in events {
+            let attempt = event
+                .attempt
+                .map_or_else(|| "  ".into(), |n| format!("{n:>2}"));
+            writeln!(
+                out,
+                "  {}  {attempt}  {}",
+                time(event.time),
+                event_line(event)
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! `rocket status`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use rocket_common::error::Result;
+use rocket_common::run_dir;
+use serde::Serialize;
+
+use crate::output::{Format, Report, Table};
+use crate::runs::Runs;
+use crate::view::{RunView, duration, rate};
+
+/// Show where runs stand
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Runs, by id, beginning of an id, or experiment name; all if none is named
+    #[arg(value_name = "RUN")]
+    queries: Vec<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
+    let mut views = Vec::new();
+    if args.queries.is_empty() {
+        for run in run_dir::list(&runs.root()?)? {
+            // One damaged run must not hide the others.
+            match RunView::read(&run) {
+                Ok(view) => views.push(view),
+                Err(error) => eprintln!("warning: run {}: {error}", run.id()),
+            }
+        }
+        views.sort_by_key(|view| view.submitted);
+    } else {
+        for query in &args.queries {
+            views.push(RunView::read(&runs.find(query)?)?);
+        }
+    }
+    args.format.print(&Status(views))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All runs that were asked for.
+#[derive(Serialize)]
+struct Status(Vec<RunView>);
+
+impl Report for Status {
+    fn human(&self, out: &mut dyn Write) -> io::Result<()> {
+        if self.0.is_empty() {
+            return writeln!(out, "no runs yet; start one with: rocket submit exp.yaml");
+        }
+        let mut table = Table::new(&[
+            "RUN", "STATE", "ATTEMPT", "STEP", "EPOCH", "RATE", "LEFT", "SCORE",
+        ])
+        .right(&[2, 3, 4, 5, 6]);
+        for view in &self.0 {
+            table.row(row(view));
+        }
+        table.write(out)?;
+        for view in &self.0 {
+            if let Some(cause) = &view.cause {
+                writeln!(out, "\n{}: {cause}", view.run)?;
+                if let Some(hint) = &view.hint {
+                    writeln!(out, "  hint: {hint}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row(view: &RunView) -> Vec<String> {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let step = match view.total_steps {
+        Some(total) => Some(format!("{}/{total}", view.step)),
+        None => (view.step > 0).then(|| view.step.to_string()),
+    };
+    let score = view
+        .metrics
+        .iter()
+        .find(|(name, _)| name.ends_with("z_top1"))
+        .or(view.metrics.iter().next())
+        .map(|(name, value)| format!("{name} {:.2} %", value * 100.0));
+    vec![
+        view.run.clone(),
+        view.status.to_string(),
+        or_dash(view.attempt.map(|number| number.to_string())),
+        or_dash(step),
+        or_dash(view.epoch.map(|epoch| format!("{epoch:.2}"))),
+        or_dash(view.samples_per_second.filter(|rate| *rate > 0.0).map(rate)),
+        or_dash(
+            view.eta_seconds
+                .map(|seconds| duration(Duration::from_secs(seconds))),
+        ),
+        or_dash(score),
+    ]
+}

@@ -1,0 +1,341 @@
+//! `rocket submit`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use rocket_common::error::{Error, Result};
+use rocket_common::events::{Event, EventKind, EventWriter};
+use rocket_common::exit::ExitKind;
+use rocket_common::experiment::{BackendKind, Experiment};
+use rocket_common::host;
+use rocket_common::run_dir::{self, Bundle, Manifest, RunDir};
+
+use crate::backend::{self, Backend};
+use crate::bundle::{self, Identity};
+use crate::pin::{self, Changes, Mode, Pinned, Source};
+use crate::runs::{Runs, make_root};
+use crate::{build, experiment, output, view};
+
+/// Pin an experiment to a commit and start it
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The experiment file
+    experiment: PathBuf,
+    /// Override a key of the experiment, as in train.batch_size=32
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print what would run, and start nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Take the changes of the work tree into the pinned commit
+    #[arg(long)]
+    snapshot: bool,
+    /// Start the same experiment at the same commit once more
+    #[arg(long)]
+    again: bool,
+    /// Build the programs from the pinned commit, in a clean checkout
+    #[arg(long)]
+    build: bool,
+    /// Stay and print what happens until the run's end; exit with its result
+    #[arg(long, visible_alias = "wait")]
+    follow: bool,
+}
+
+pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
+    let plan = Plan::new(args, runs)?;
+    for note in &plan.notes {
+        eprintln!("note: {note}");
+    }
+    if args.dry_run {
+        output::print(&plan.describe())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let run = plan.carry_out(args.build)?;
+    let id = run.id();
+    output::print(&format!(
+        "run {id}\n  directory  {}\n  commit     {} ({})\n",
+        run.path().display(),
+        &plan.pinned.commit.to_string()[..12],
+        pin::ref_name(&id),
+    ))?;
+    if args.follow {
+        view::wait_for_attempt(&run, None)?;
+        return view::follow(&run);
+    }
+    output::print(&format!(
+        "  next       rocket status {id} | rocket logs {id} -f | rocket cancel {id}\n"
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything decided, nothing started.
+struct Plan {
+    source: Source,
+    experiment: Experiment,
+    experiment_path: PathBuf,
+    /// As it lies in the pinned tree: paths of data as they were written.
+    pinned: Pinned,
+    snapshot: bool,
+    /// As it lies in the run directory: paths of data absolute.
+    yaml: String,
+    root: PathBuf,
+    run_id: String,
+    again: bool,
+    backend: Box<dyn Backend>,
+    rocket: PathBuf,
+    worker: Option<PathBuf>,
+    notes: Vec<String>,
+}
+
+impl Plan {
+    fn new(args: &Args, runs: &Runs) -> Result<Self> {
+        let experiment = experiment::load(&args.experiment, &args.sets)?;
+        pin::check_name(&experiment.name)?;
+        let backend = backend::of(experiment.cluster.backend)?;
+        let experiment_path = args
+            .experiment
+            .canonicalize()
+            .map_err(|error| Error::io("find", &args.experiment, error))?;
+        let folder = experiment_path.parent().unwrap_or(Path::new("/"));
+        let source = Source::discover(&[Path::new("."), folder])?;
+        let absolute = experiment::with_absolute_paths(&experiment, source.root());
+        if backend.kind() == BackendKind::Local {
+            experiment::check_data(&absolute)?;
+        }
+
+        let exempt = source.relative(&experiment_path);
+        let changes = Changes::find(&source, exempt.as_deref())?;
+        let mode = if args.snapshot {
+            Mode::Snapshot
+        } else {
+            Mode::Head
+        };
+        let mut notes = Vec::new();
+        if !args.snapshot {
+            changes.refuse()?;
+            notes.extend(changes.untracked_note());
+        }
+        let pinned = pin::create(
+            &source,
+            &changes,
+            mode,
+            &experiment.name,
+            &experiment.to_yaml(),
+        )?;
+        notes.extend(pinned.notes.iter().cloned());
+
+        check_eval_files(&experiment, &source, &pinned)?;
+        let cluster = &experiment.cluster;
+        if backend.kind() == BackendKind::Local && cluster.nodes > 1 {
+            notes.push(format!(
+                "the local backend knows one machine: all {} ranks of cluster.nodes: {} run here",
+                cluster.world_size(),
+                cluster.nodes
+            ));
+        }
+
+        let root = runs.of(&source)?;
+        let (rocket, worker) = programs(&experiment, args, &source, &pinned, &mut notes)?;
+        let run_id = choose_id(&root, &experiment.name, &pinned, args.again)?;
+        Ok(Self {
+            yaml: absolute.to_yaml(),
+            source,
+            experiment,
+            experiment_path,
+            pinned,
+            snapshot: args.snapshot,
+            root,
+            run_id,
+            again: args.again,
+            backend,
+            rocket,
+            worker,
+            notes,
+        })
+    }
+
+    fn describe(&self) -> String {
+        let ranks = self.experiment.cluster.world_size();
+        let programs = [Some(&self.rocket), self.worker.as_ref()];
+        let programs: Vec<String> = programs
+            .into_iter()
+            .flatten()
+            .map(|path| path.display().to_string())
+            .collect();
+        format!(
+            "run         {}\ndirectory   {}\ncommit      {}\nmade from   {}{}\nprograms    {}\nbackend     {} with {ranks} ranks\nrecipe      {}\n\n{}",
+            self.run_id,
+            self.root.join(&self.run_id).display(),
+            self.pinned.commit,
+            self.pinned.parent,
+            match (self.snapshot, self.source.branch()) {
+                (true, _) => " with the changes of the work tree".to_owned(),
+                (false, Some(branch)) => format!(" ({branch})"),
+                (false, None) => String::new(),
+            },
+            programs.join(", "),
+            format!("{:?}", self.backend.kind()).to_lowercase(),
+            self.experiment.recipe_hash(),
+            self.yaml,
+        )
+    }
+
+    /// Writes the pin, the bundle and the run directory, and hands the run over.
+    fn carry_out(&self, build: bool) -> Result<RunDir> {
+        make_root(&self.root)?;
+        let store = self.root.join(pin::STORE);
+        pin::publish(&self.source, &self.pinned, &self.run_id, &store)?;
+        let result = self
+            .programs(build)
+            .and_then(|bundle| self.make_run(bundle));
+        let run = result.inspect_err(|_| {
+            // Not if the directory exists: the ref then is another submit's as well.
+            if !self.root.join(&self.run_id).exists() {
+                pin::unpublish(&self.source, &self.run_id, &store);
+            }
+        })?;
+        let manifest = run.manifest()?;
+        let mut events = EventWriter::new(&run, "submit");
+        events.append(Event::new(EventKind::Submitted {
+            backend: self.backend.kind(),
+        }))?;
+        if let Err(error) = self.backend.submit(&run, &manifest) {
+            let kind = EventKind::Failed { exit: error.kind() };
+            events.append(Event::new(kind).cause(error.to_string()))?;
+            return Err(error);
+        }
+        Ok(run)
+    }
+
+    fn programs(&self, build: bool) -> Result<Bundle> {
+        let bundles = self.root.join("bundles");
+        if !build {
+            return bundle::make(&bundles, &self.rocket, self.worker.as_deref());
+        }
+        let built = build::build(&self.source, &self.pinned, &self.root)?;
+        let worker = self.worker.is_some().then_some(built.worker);
+        bundle::make(&bundles, &built.rocket, worker.as_deref())
+    }
+
+    fn make_run(&self, bundle: Bundle) -> Result<RunDir> {
+        let manifest = Manifest {
+            schema: Manifest::SCHEMA,
+            run_id: self.run_id.clone(),
+            name: self.experiment.name.clone(),
+            commit: self.pinned.commit.to_string(),
+            parent_commit: self.pinned.parent.to_string(),
+            snapshot: self.snapshot,
+            experiment_sha256: bundle::sha256_text(&self.yaml),
+            recipe_hash: self.experiment.recipe_hash(),
+            bundle,
+            created: Timestamp::now(),
+            user: user(),
+            host: host::name(),
+            versions: BTreeMap::from([("rocket".into(), env!("CARGO_PKG_VERSION").into())]),
+            backend: self.backend.kind(),
+            experiment_path: self.experiment_path.clone(),
+            repo: self.source.root().to_path_buf(),
+        };
+        RunDir::create(&self.root, &manifest, &self.yaml).map_err(|error| {
+            if self.root.join(&self.run_id).exists() {
+                exists(&self.run_id, self.again)
+            } else {
+                error
+            }
+        })
+    }
+}
+
+/// The programs that would run, after a check that they were built from what is pinned.
+fn programs(
+    experiment: &Experiment,
+    args: &Args,
+    source: &Source,
+    pinned: &Pinned,
+    notes: &mut Vec<String>,
+) -> Result<(PathBuf, Option<PathBuf>)> {
+    let rocket = std::env::current_exe()
+        .map_err(|error| Error::io("find", Path::new("/proc/self/exe"), error))?;
+    if args.build {
+        let worker = experiment
+            .command
+            .is_none()
+            .then(|| rocket.with_file_name("rocket-worker"));
+        return Ok((rocket, worker));
+    }
+    let repo = source.repository();
+    notes.extend(Identity::own().check("rocket", repo, pinned)?);
+    if experiment.command.is_some() {
+        return Ok((rocket, None));
+    }
+    let worker = bundle::find_worker(&rocket)?;
+    notes.extend(Identity::of_binary(&worker)?.check("rocket-worker", repo, pinned)?);
+    Ok((rocket, Some(worker)))
+}
+
+/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it.
+fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -> Result<()> {
+    let eval = &experiment.eval;
+    if experiment.command.is_some() || eval.datasets.is_empty() {
+        return Ok(());
+    }
+    let keys = [
+        ("eval.catalog", &eval.catalog),
+        ("eval.labels", &eval.labels),
+        ("eval.templates", &eval.templates),
+    ];
+    for (key, path) in keys {
+        if path.is_relative() && !pin::contains(source.repository(), pinned, path)? {
+            return Err(Error::new(
+                ExitKind::Experiment,
+                format!(
+                    "'{}' ({key}) is not in the pinned commit, from which the run would read it",
+                    path.display()
+                ),
+            )
+            .hint("commit it, take it along with --snapshot, or name it by an absolute path"));
+        }
+    }
+    Ok(())
+}
+
+/// The first free id: the plain one, or with `again` the plain one or one with a number.
+fn choose_id(root: &Path, name: &str, pinned: &Pinned, again: bool) -> Result<String> {
+    let commit = pinned.commit.to_string();
+    let first = run_dir::run_id(name, &commit, None);
+    if !root.join(&first).exists() {
+        return Ok(first);
+    }
+    if !again {
+        return Err(exists(&first, false));
+    }
+    let free = (2..).map(|count| run_dir::run_id(name, &commit, Some(count)));
+    Ok(free
+        .into_iter()
+        .find(|id| !root.join(id).exists())
+        .unwrap_or(first))
+}
+
+fn exists(run_id: &str, again: bool) -> Error {
+    let error = Error::new(
+        ExitKind::Usage,
+        format!("run {run_id} exists: this experiment was submitted at this commit before"),
+    );
+    if again {
+        return error.hint("somebody submitted it at the same moment; try once more");
+    }
+    error
+        .hint(format!(
+            "look at it with 'rocket status {run_id}', go on with 'rocket resume {run_id}'"
+        ))
+        .hint("or run it once more with --again")
+}
+
+fn user() -> String {
+    nix::unistd::User::from_uid(nix::unistd::getuid())
+        .ok()
+        .flatten()
+        .map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name)
+}

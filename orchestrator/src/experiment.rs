@@ -1,0 +1,81 @@
+//! From the file that a user names to the resolved experiment.
+
+use std::path::{Path, PathBuf};
+
+use rocket_common::error::{Error, Result};
+use rocket_common::exit::ExitKind;
+use rocket_common::experiment::{self, Experiment};
+
+/// Reads and resolves an experiment file with `--set` overrides.
+///
+/// # Errors
+/// Every fault of the file at once, each as an `error:` line of its own.
+pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Experiment> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let invalid = error.kind() == std::io::ErrorKind::InvalidData;
+        let error = Error::io("read the experiment", path, error);
+        if invalid {
+            error.hint("an experiment is a YAML file in UTF-8")
+        } else {
+            error
+        }
+    })?;
+    experiment::parse(&path.display().to_string(), &text, sets).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Error::new(ExitKind::Experiment, lines.join("\nerror: "))
+    })
+}
+
+/// The same experiment with the paths of its data absolute: relative ones are meant from the top of
+/// the repository. What the evaluation reads from the pinned tree stays relative.
+pub(crate) fn with_absolute_paths(experiment: &Experiment, root: &Path) -> Experiment {
+    let mut experiment = experiment.clone();
+    for path in [&mut experiment.data.root, &mut experiment.data.metadata] {
+        if !path.as_os_str().is_empty() && path.is_relative() {
+            *path = root.join(&*path);
+        }
+    }
+    experiment
+}
+
+/// Checks that the data is there, while somebody is looking.
+///
+/// # Errors
+/// Kind [`ExitKind::Data`]: which key names what is not there.
+pub(crate) fn check_data(experiment: &Experiment) -> Result<()> {
+    if experiment.command.is_some() {
+        return Ok(());
+    }
+    let data = &experiment.data;
+    let keys: [(&str, &PathBuf, bool); 2] = [
+        ("data.root", &data.root, true),
+        ("data.metadata", &data.metadata, false),
+    ];
+    for (key, path, folder) in keys {
+        let what = if folder {
+            "the folder of the images"
+        } else {
+            "the file of the captions"
+        };
+        if path.as_os_str().is_empty() {
+            return Err(Error::new(
+                ExitKind::Experiment,
+                format!("'{key}', {what}, is not set"),
+            ));
+        }
+        if (folder && path.is_dir()) || (!folder && path.is_file()) {
+            continue;
+        }
+        let problem = match (path.exists(), folder) {
+            (false, _) => "is not there",
+            (true, true) => "is not a folder",
+            (true, false) => "is not a file",
+        };
+        return Err(Error::new(
+            ExitKind::Data,
+            format!("'{}' ({key}), {what}, {problem}", path.display()),
+        )
+        .hint("relative paths are meant from the top of the repository"));
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! The table, row by row.
+
+use super::*;
+
+const POLICY: Policy = Policy { max_crashes: 3 };
+const FRESH: History = History {
+    crashes: 0,
+    best_step: 0,
+    step: 0,
+};
+const STUCK: History = History {
+    crashes: 3,
+    best_step: 40,
+    step: 40,
+};
+const PROGRESSED: History = History {
+    crashes: 3,
+    best_step: 40,
+    step: 41,
+};
+
+fn failed(kind: ExitKind) -> Ending {
+    Ending::Failed {
+        rank: 1,
+        kind,
+        cause: "words".into(),
+        hint: Some("advice".into()),
+    }
+}
+
+fn crash() -> Ending {
+    Ending::Crashed {
+        rank: 1,
+        cause: "rank 1 was killed".into(),
+    }
+}
+
+fn hang() -> Ending {
+    Ending::Hung {
+        rank: 1,
+        cause: "rank 1 stood still".into(),
+    }
+}
+
+/// Action by one letter: Finish, Relaunch (n crashes), Stop, fail (X), Leave.
+fn short(action: &Action) -> String {
+    match action {
+        Action::Finish => "finish".into(),
+        Action::Relaunch { after, crashes, .. } => {
+            format!("relaunch after {} s, {crashes} crashes", after.as_secs())
+        }
+        Action::Stop { reason } => format!("stop {reason:?}"),
+        Action::Fail { kind, .. } => format!("fail {kind:?}"),
+        Action::Leave => "leave".into(),
+    }
+}
+
+#[test]
+fn every_failure_of_a_rank_has_its_row() {
+    use ExitKind as K;
+    let again = [
+        "relaunch after 1 s, 1 crashes",
+        "fail Internal",
+        "relaunch after 1 s, 1 crashes",
+    ];
+    let again_d = [
+        "relaunch after 1 s, 1 crashes",
+        "fail Distributed",
+        "relaunch after 1 s, 1 crashes",
+    ];
+    let again_ok = [
+        "relaunch after 1 s, 1 crashes",
+        "fail Ok",
+        "relaunch after 1 s, 1 crashes",
+    ];
+    for kind in K::ALL {
+        let expected = match kind {
+            K::Ok => again_ok.map(String::from),
+            K::Internal => again.map(String::from),
+            K::Distributed => again_d.map(String::from),
+            K::Fenced => ["leave"; 3].map(String::from),
+            K::Usage
+            | K::Experiment
+            | K::Data
+            | K::NotFinite
+            | K::Checkpoint
+            | K::Pin
+            | K::Parity => [(); 3].map(|()| format!("fail {kind:?}")),
+        };
+        let got = [FRESH, STUCK, PROGRESSED]
+            .map(|history| short(&decide(&failed(kind), &history, &POLICY)));
+        assert_eq!(got, expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn the_other_endings_have_theirs() {
+    use StopReason as R;
+    let stop = |reason, killed| Ending::Stopped { reason, killed };
+    let not_started = Ending::NotStarted {
+        kind: ExitKind::Pin,
+        cause: "c".into(),
+        hint: None,
+    };
+    #[rustfmt::skip]
+    let table: &[(Ending, History, &str)] = &[
+        (Ending::Finished,            FRESH,      "finish"),
+        (Ending::Finished,            STUCK,      "finish"),
+        (Ending::Fenced,              FRESH,      "leave"),
+        (not_started,                 FRESH,      "fail Pin"),
+        (stop(R::Cancelled, true),    FRESH,      "stop Cancelled"),
+        (stop(R::Cancelled, false),   STUCK,      "stop Cancelled"),
+        (stop(R::Preempted, true),    FRESH,      "relaunch after 0 s, 0 crashes"),
+        (stop(R::Preempted, false),   FRESH,      "relaunch after 0 s, 0 crashes"),
+        (stop(R::Preempted, true),    STUCK,      "relaunch after 0 s, 3 crashes"),
+        (stop(R::Preempted, true),    PROGRESSED, "relaunch after 0 s, 0 crashes"),
+        (stop(R::TimeLimit, true),    FRESH,      "relaunch after 0 s, 0 crashes"),
+        (stop(R::Signal, true),       FRESH,      "relaunch after 0 s, 0 crashes"),
+        (crash(),                     FRESH,      "relaunch after 1 s, 1 crashes"),
+        (crash(),                     STUCK,      "fail Internal"),
+        (crash(),                     PROGRESSED, "relaunch after 1 s, 1 crashes"),
+        (hang(),                      FRESH,      "relaunch after 1 s, 1 crashes"),
+        (hang(),                      STUCK,      "fail Internal"),
+    ];
+    for (ending, history, expected) in table {
+        assert_eq!(
+            short(&decide(ending, history, &POLICY)),
+            *expected,
+            "{ending:?} {history:?}"
+        );
+    }
+}
+
+#[test]
+fn crashes_without_progress_use_up_the_budget_and_progress_refills_it() {
+    let mut history = FRESH;
+    let mut story = Vec::new();
+    for step in [5, 5, 9, 9, 9, 9, 9] {
+        history.step = step;
+        let action = decide(&crash(), &history, &POLICY);
+        history = history.after(&action);
+        story.push(short(&action));
+    }
+    assert_eq!(
+        story,
+        [
+            "relaunch after 1 s, 1 crashes",
+            "relaunch after 4 s, 2 crashes",
+            "relaunch after 1 s, 1 crashes",
+            "relaunch after 4 s, 2 crashes",
+            "relaunch after 16 s, 3 crashes",
+            "fail Internal",
+            "fail Internal",
+        ]
+    );
+}
+
+#[test]
+fn words_say_what_happened_and_what_comes() {
+    let relaunch = decide(&crash(), &FRESH, &POLICY);
+    let Action::Relaunch { why, .. } = relaunch else {
+        panic!("{relaunch:?}")
+    };
+    assert_eq!(why, "rank 1 was killed; relaunch 1 of 3 in 1 s");
+    let fail = decide(&crash(), &FRESH, &Policy { max_crashes: 0 });
+    let Action::Fail { cause, hint, .. } = fail else {
+        panic!("{fail:?}")
+    };
+    assert_eq!(
+        cause,
+        "rank 1 was killed; given up: no relaunch is allowed (cluster.max_crashes: 0)"
+    );
+    assert!(hint.is_some());
+    let fail = decide(&failed(ExitKind::NotFinite), &FRESH, &POLICY);
+    assert_eq!(
+        fail,
+        Action::Fail {
+            kind: ExitKind::NotFinite,
+            cause: "words".into(),
+            hint: Some("advice".into())
+        }
+    );
+}
+
+#[test]
+fn waits_grow_and_are_bounded() {
+    let waits: Vec<u64> = (1..=8).map(|n| backoff(n).as_secs()).collect();
+    assert_eq!(waits, [1, 4, 16, 64, 256, 300, 300, 300]);
+    assert_eq!(backoff(u32::MAX).as_secs(), 300);
+}

@@ -1,0 +1,13 @@
+//! What people see of a run.
+
+mod follow;
+mod metrics;
+mod plot;
+mod run;
+mod words;
+
+pub(crate) use follow::{follow, wait_for_attempt};
+pub(crate) use metrics::{Point, Series, read as read_metrics};
+pub(crate) use plot::plot;
+pub(crate) use run::RunView;
+pub(crate) use words::{duration, event_line, number, rate, time};

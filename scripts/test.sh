@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Everything that must hold: format, lints, unit tests and whole-program tests. Prints what each part took,
+# goes on after a failed part so that one run shows all that is wrong, and exits non-zero if any failed.
+#
+#   scripts/test.sh check   format and lints only
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+. scripts/lib.sh
+
+parts=()
+failed=0
+
+# part NAME COMMAND...: runs it, timed.
+part() {
+    local name=$1 begin status seconds
+    shift
+    say "$name: $*"
+    begin=$(date +%s.%N)
+    "$@"
+    status=$?
+    seconds=$(awk -v a="$begin" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
+    if [ "$status" = 0 ]; then
+        parts+=("$(printf '%-14s %8s s  ok' "$name" "$seconds")")
+    else
+        parts+=("$(printf '%-14s %8s s  FAILED (exit %s)' "$name" "$seconds" "$status")")
+        failed=$((failed + 1))
+    fi
+    printf 'part %s %s s\n' "$name" "$seconds"
+    return "$status"
+}
+
+summary() {
+    printf '\n%-14s %8s\n' part time
+    printf '%s\n' "${parts[@]}"
+    printf '%s passed, %s failed\n' "$((${#parts[@]} - failed))" "$failed"
+    [ "$failed" = 0 ]
+}
+
+part setup scripts/setup.sh || { summary; exit 1; }
+part format cargo fmt --all --check
+part clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
+if [ "${1:-}" = check ]; then
+    summary
+    exit
+fi
+# The whole-program tests run the binaries of target/release, so these come first.
+if part build cargo build --release --locked --workspace; then
+    part unit cargo test --release --locked --workspace --exclude rocket-whole-program --no-fail-fast
+    part whole-program cargo test --release --locked --workspace --no-fail-fast --test 'whole_*'
+fi
+summary

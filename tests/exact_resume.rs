@@ -1,0 +1,245 @@
+//! A run that was interrupted, in whatever way and wherever, ends with the weights, the optimiser
+//! state and the losses of one that was not, to the bit.
+//!
+//! Four ranks, at least three gradient buckets and two micro-batches per step: with fewer, a wrong
+//! order of sums would not show.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Project, Text};
+
+const STEPS: u64 = 40;
+
+/// The experiment: dropout, batch norm over ranks, checkpoints that do not fall on interruptions.
+const OVERRIDES: [&str; 14] = [
+    "model.vision.width=64",
+    "model.vision.depth=2",
+    "model.transformer_width=32",
+    "model.clip_proj_type=mlp",
+    "model.clip_hidden_dim=64",
+    "text.text_augment=true",
+    "text.synonym_replacement_prob=0",
+    "text.text_dropout_prob=0.1",
+    "augment.num_augs=2",
+    "train.update_freq=2",
+    "train.batch_size=2",
+    "train.bucket_cap_mb=0.05",
+    "train.checkpoint_every=7 steps",
+    "cluster.tasks_per_node=4",
+];
+
+/// Submits the experiment once more, and gives the run's id.
+fn submit(project: &Project) -> String {
+    let mut args = vec![
+        "submit",
+        "exp.yaml",
+        "--again",
+        "--set",
+        "train.print_freq=1",
+    ];
+    for value in &OVERRIDES {
+        args.extend(["--set", value]);
+    }
+    let said = project.rocket(&args).ok();
+    let id = said.lines().find_map(|line| line.strip_prefix("run "));
+    id.expect("a run id").to_owned()
+}
+
+fn run_dir(project: &Project, run: &str) -> PathBuf {
+    project.path().join("runs").join(run)
+}
+
+fn finished(project: &Project, run: &str) {
+    project.wait_for(run, "finish", |status| {
+        assert_ne!(status["status"], "failed", "{status:#}");
+        status["status"] == "finished"
+    });
+}
+
+/// Checksums of what the final checkpoint holds.
+fn final_state(run: &Path) -> BTreeMap<String, String> {
+    let path = run.join(format!("checkpoints/step-{STEPS:08}/manifest.json"));
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(&path).expect("a final checkpoint")).expect("JSON");
+    manifest["sections"]
+        .as_array()
+        .expect("sections")
+        .iter()
+        .filter(|section| section["name"] != "state")
+        .map(|section| {
+            let text = |key: &str| section[key].as_str().expect("text").to_owned();
+            (text("name"), text("sha256"))
+        })
+        .collect()
+}
+
+/// Loss, every term, gradient norm and learning rate of every step.
+fn curve(run: &Path) -> Vec<Value> {
+    let machine = ["samples_per_second", "wait_share", "resident_bytes"];
+    fs::read_to_string(run.join("metrics.jsonl"))
+        .expect("metrics")
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .filter(|line| line["kind"] == "train")
+        .map(|mut line| {
+            machine.iter().for_each(|key| {
+                line.as_object_mut().expect("an object").remove(*key);
+            });
+            line
+        })
+        .collect()
+}
+
+fn pid_of_rank(run: &Path, rank: u32) -> i32 {
+    let mut attempts: Vec<PathBuf> = fs::read_dir(run.join("attempts"))
+        .expect("attempts")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    attempts.sort();
+    let beat = attempts
+        .pop()
+        .expect("an attempt")
+        .join(format!("ranks/{rank}.beat.json"));
+    let beat: Value = serde_json::from_slice(&fs::read(beat).expect("a heartbeat")).expect("JSON");
+    i32::try_from(beat["pid"].as_i64().expect("a pid")).expect("a pid")
+}
+
+fn pid_of_supervisor(run: &Path) -> i32 {
+    let claim = fs::read(run.join("attempts/000.claim")).expect("a claim");
+    let claim: Value = serde_json::from_slice(&claim).expect("JSON");
+    i32::try_from(claim["pid"].as_i64().expect("a pid")).expect("a pid")
+}
+
+fn kill(pid: i32) {
+    let done = std::process::Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status();
+    assert!(
+        done.expect("kill starts").success(),
+        "process {pid} was gone already"
+    );
+}
+
+/// Waits until the run has made `step` steps.
+fn reach(project: &Project, run: &str, step: u64) {
+    let metrics = run_dir(project, run).join("metrics.jsonl");
+    let start = std::time::Instant::now();
+    loop {
+        let text = fs::read_to_string(&metrics).unwrap_or_default();
+        let last = text
+            .lines()
+            .rev()
+            .find_map(|line| serde_json::from_str::<Value>(line).ok()?["step"].as_u64());
+        if last.is_some_and(|last| last >= step) {
+            return;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "step {step} is not reached"
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn interruptions_leave_no_trace_in_the_numbers() {
+    let project = Project::new(STEPS);
+
+    let straight = submit(&project);
+    finished(&project, &straight);
+    let straight = run_dir(&project, &straight);
+    let log = fs::read_to_string(straight.join("attempts/000/ranks/0.log")).expect("a log");
+    let buckets = log
+        .split(" gradient buckets")
+        .next()
+        .and_then(|head| head.rsplit(' ').next()?.parse::<u32>().ok())
+        .expect("the number of buckets");
+    assert!(
+        buckets >= 3,
+        "{buckets} buckets do not show a wrong order of sums"
+    );
+    let wanted = (final_state(&straight), curve(&straight));
+    assert_eq!(wanted.1.len() as u64, STEPS);
+
+    // Asked to stop, twice: in the middle of an epoch and soon after a resumption.
+    let stopped = submit(&project);
+    for step in [5, 18] {
+        reach(&project, &stopped, step);
+        project.rocket(&["preempt", &stopped]).ok();
+        project.wait_for(&stopped, "resumption", |status| {
+            status["resumptions"].as_u64() >= Some(if step == 5 { 1 } else { 2 })
+        });
+    }
+    finished(&project, &stopped);
+    compare("stopped", &wanted, &run_dir(&project, &stopped));
+
+    // A rank killed between two checkpoints: relaunched by itself.
+    let crashed = submit(&project);
+    reach(&project, &crashed, 11);
+    kill(pid_of_rank(&run_dir(&project, &crashed), 2));
+    finished(&project, &crashed);
+    compare("crashed", &wanted, &run_dir(&project, &crashed));
+
+    // The supervisor killed: no rank lives on, and a person resumes the run.
+    let orphaned = submit(&project);
+    reach(&project, &orphaned, 24);
+    let dir = run_dir(&project, &orphaned);
+    let ranks: Vec<i32> = (0..4).map(|rank| pid_of_rank(&dir, rank)).collect();
+    kill(pid_of_supervisor(&dir));
+    project.wait_for(&orphaned, "lost supervisor", |status| {
+        status["status"] == "lost"
+    });
+    for pid in ranks {
+        let start = std::time::Instant::now();
+        while Path::new(&format!("/proc/{pid}/exe")).exists()
+            && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+        {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "rank {pid} outlives its supervisor"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    project.rocket(&["resume", &orphaned]).ok();
+    finished(&project, &orphaned);
+    compare("orphaned", &wanted, &dir);
+}
+
+fn compare(what: &str, wanted: &(BTreeMap<String, String>, Vec<Value>), run: &Path) {
+    let restored = fs::read_dir(run.join("events"))
+        .expect("events")
+        .flatten()
+        .flat_map(|entry| {
+            let text = fs::read_to_string(entry.path()).expect("events");
+            text.lines()
+                .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+                .collect::<Vec<_>>()
+        })
+        .filter(|event| event["event"] == "restored" && event["name"].is_string())
+        .count();
+    assert!(
+        restored > 0,
+        "{what}: the run was not resumed from a checkpoint"
+    );
+    let found = curve(run);
+    for (wanted, found) in wanted.1.iter().zip(&found) {
+        assert_eq!(wanted, found, "{what}: losses differ");
+    }
+    assert_eq!(
+        wanted.1.len(),
+        found.len(),
+        "{what}: steps are missing from metrics.jsonl"
+    );
+    assert_eq!(
+        wanted.0,
+        final_state(run),
+        "{what}: final weights or optimiser state differ"
+    );
+}

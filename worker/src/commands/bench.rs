@@ -1,0 +1,159 @@
+//! `rocket-worker bench`: measures the parts whose speed is compared with the original's.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use rocket_common::error::Error;
+use rocket_common::exit::ExitKind;
+use rocket_common::experiment;
+use serde_json::json;
+use tch::{Device, Tensor};
+use tch_distributed::optim as gradients;
+
+use crate::data::{self, Loader, LoaderOptions, Order};
+use crate::loss::{Gathered, LossOptions, Normalised, contrastive};
+use crate::model::{Batch, Model, Options};
+use crate::optim::NamedAdamW;
+use crate::train::heartbeat::resident_bytes;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// A training step of one process: forward, loss, backward, AdamW.
+    Step(StepArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct StepArgs {
+    /// The experiment whose model, batch size and data are taken.
+    experiment: PathBuf,
+    /// Overrides, as for `rocket submit`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Steps that are timed.
+    #[arg(long, default_value_t = 10)]
+    steps: usize,
+    /// Steps before them that are not.
+    #[arg(long, default_value_t = 3)]
+    warmup: usize,
+    /// Threads of torch's operators.
+    #[arg(long, default_value_t = 2)]
+    threads: i32,
+    /// Write the first batch's tokens to this safetensors file, so that a peer can take the same.
+    #[arg(long, value_name = "FILE")]
+    dump_batch: Option<PathBuf>,
+}
+
+/// Prints one JSON object with the seconds of each step, their median, the last loss and the peak of
+/// resident memory.
+///
+/// # Errors
+/// A wrong experiment, or data that cannot be read.
+pub fn run(args: &Args) -> Result<ExitKind> {
+    match &args.what {
+        What::Step(args) => step(args),
+    }
+}
+
+fn step(args: &StepArgs) -> Result<ExitKind> {
+    let text = std::fs::read_to_string(&args.experiment)
+        .with_context(|| format!("cannot read {}", args.experiment.display()))?;
+    let experiment = experiment::parse(&args.experiment.display().to_string(), &text, &args.set)
+        .map_err(|all| {
+            let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
+            Error::new(ExitKind::Experiment, lines.join("\n"))
+        })?;
+    tch::set_num_threads(args.threads.max(1));
+    let model = Model::new(
+        &experiment.model,
+        &Options::of(&experiment, Device::Cpu, None),
+    )?;
+    let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
+    let options = LossOptions {
+        label_smoothing: experiment.train.label_smoothing,
+        join: experiment.train.loss_avg_or_sum,
+    };
+    let source = data::source::open(&experiment.data)?;
+    let order = Order {
+        seed: experiment.seed,
+        samples: source.len() as u64,
+        world_size: 1,
+        batch_size: experiment.train.batch_size as u64,
+        update_freq: 1,
+    };
+    let mut loader = Loader::new(
+        LoaderOptions::of(&experiment, source, order, 0)?,
+        order.at_step(0),
+    )?;
+    // Made before the clock runs: this is about the step, not about the loader.
+    let batches = (0..4)
+        .map(|_| Ok(Batch::from_host(&loader.next_batch()?)))
+        .collect::<Result<Vec<Batch>>>()?;
+    drop(loader);
+    if let Some(path) = &args.dump_batch {
+        dump(&batches, path)?;
+    }
+    let mut seconds = Vec::new();
+    let mut loss = 0.0;
+    for number in 0..args.warmup + args.steps {
+        let batch = &batches[number % batches.len()];
+        let started = Instant::now();
+        optimizer.zero_grad()?;
+        let local = Normalised::new(&model.encode(batch, true)?)?;
+        let output = contrastive(&local, &Gathered::alone(&local), 0, options)?;
+        output.total.f_backward()?;
+        let _norm = f64::try_from(gradients::norm(&gradients::grads(&parameters(&model)))?)?;
+        optimizer.step(experiment.optim.lr)?;
+        model.clamp_logit_scales()?;
+        loss = f64::try_from(&output.total)?;
+        if number >= args.warmup {
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+    }
+    let mut sorted = seconds.clone();
+    sorted.sort_by(f64::total_cmp);
+    println!(
+        "{}",
+        json!({
+            "median_seconds": sorted[sorted.len() / 2],
+            "seconds": seconds,
+            "loss": loss,
+            "threads": args.threads,
+            "resident_bytes": resident_bytes(),
+        })
+    );
+    Ok(ExitKind::Ok)
+}
+
+fn parameters(model: &Model) -> Vec<Tensor> {
+    model
+        .registry()
+        .trainable()
+        .map(|entry| entry.tensor.shallow_clone())
+        .collect()
+}
+
+fn dump(batches: &[Batch], path: &std::path::Path) -> Result<()> {
+    let mut tensors = Vec::new();
+    for (number, batch) in batches.iter().enumerate() {
+        tensors.push((format!("{number}.tokens"), batch.tokens.shallow_clone()));
+        tensors.push((
+            format!("{number}.image_global"),
+            batch.image_global.shallow_clone(),
+        ));
+        for (view, image) in batch.images_local.iter().enumerate() {
+            tensors.push((
+                format!("{number}.image_local_{view}"),
+                image.shallow_clone(),
+            ));
+        }
+    }
+    crate::checkpoint::tensors::save(path, &tensors)
+}

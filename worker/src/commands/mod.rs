@@ -1,0 +1,6 @@
+//! The subcommands of `rocket-worker`, one a file.
+
+pub mod bench;
+pub mod eval;
+pub mod parity;
+pub mod train;

@@ -1,0 +1,103 @@
+//! `rocket-worker parity FILE...`: this build against numbers recorded from the original.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use rocket_common::exit::ExitKind;
+
+use crate::parity::{self, Group};
+
+/// Failing values shown per group.
+const SHOWN: usize = 5;
+
+/// Golden files to check.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Golden files (JSON or JSON lines); tensors are read from beside them.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Threads of torch's operators.
+    #[arg(long, default_value_t = 2)]
+    threads: i32,
+    /// Also list what was skipped, and why.
+    #[arg(long)]
+    skipped: bool,
+}
+
+/// Checks every file, prints a line per group of values with the worst deviation, and ends with
+/// [`ExitKind::Parity`] if any value is over its tolerance or any file could not be checked.
+///
+/// # Errors
+/// None: what goes wrong with a file is printed, and counts as a failure.
+pub fn run(args: &Args) -> Result<ExitKind> {
+    tch::set_num_threads(args.threads.max(1));
+    // A tensor file is read with its JSON file.
+    let files: BTreeSet<PathBuf> = args
+        .files
+        .iter()
+        .map(|file| match file.extension() {
+            Some(extension) if extension == "safetensors" => file.with_extension("json"),
+            _ => file.clone(),
+        })
+        .collect();
+    let mut failed = 0;
+    for file in &files {
+        println!("{}", file.display());
+        let passed = match parity::check(file) {
+            Ok(groups) => {
+                groups.iter().for_each(|group| print(group, args.skipped));
+                !groups.is_empty() && groups.iter().all(|group| group.report.passed())
+            }
+            Err(error) => {
+                println!("  error: {error}");
+                false
+            }
+        };
+        failed += usize::from(!passed);
+    }
+    if failed > 0 {
+        println!("parity: {failed} of {} files failed", files.len());
+        return Ok(ExitKind::Parity);
+    }
+    println!("parity: {} files passed", files.len());
+    Ok(ExitKind::Ok)
+}
+
+/// One line: name, counts, the value that deviates most as a share of its tolerance; then failures.
+fn print(group: &Group, skipped: bool) {
+    let report = &group.report;
+    let verdict = if report.passed() { "ok" } else { "FAILED" };
+    let checked = report.checks.len();
+    print!(
+        "  {:<18} {verdict:<6} {checked} checked, {} skipped",
+        group.name,
+        report.skipped.len()
+    );
+    match report.worst() {
+        Some(worst) if worst.share > 0.0 => {
+            println!(
+                "; worst {}: {:.3} of tolerance ({})",
+                worst.name, worst.share, worst.said
+            );
+        }
+        Some(_) => println!("; all equal"),
+        None => println!("; nothing was compared"),
+    }
+    let failures: Vec<_> = report
+        .checks
+        .iter()
+        .filter(|check| !check.passed())
+        .collect();
+    for check in failures.iter().take(SHOWN) {
+        println!("    {}: {}", check.name, check.said);
+    }
+    if failures.len() > SHOWN {
+        println!("    and {} more", failures.len() - SHOWN);
+    }
+    if skipped {
+        for (name, why) in &report.skipped {
+            println!("    skipped {name}: {why}");
+        }
+    }
+}

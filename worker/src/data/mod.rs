@@ -1,0 +1,17 @@
+//! Training data: sources, order, loader.
+
+mod bad;
+mod batch;
+mod loader;
+pub mod npy;
+pub mod order;
+pub mod pickle;
+mod sample;
+mod slots;
+pub mod source;
+
+pub use bad::LoadError;
+pub use batch::HostBatch;
+pub use loader::{Counters, Loader, LoaderOptions};
+pub use order::{GlobalPosition, Order};
+pub use sample::BadSample;

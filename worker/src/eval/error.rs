@@ -1,0 +1,195 @@
+//! What can be wrong with an evaluation, each as a sentence that says what to do.
+
+use std::path::PathBuf;
+
+use rocket_common::exit::ExitKind;
+
+/// Why an evaluation cannot run, or cannot be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum EvalError {
+    /// A file or folder cannot be opened, listed or written.
+    #[error("{}: cannot {what}: {cause}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb with its object.
+        what: &'static str,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// A file is not JSON, or holds a key twice.
+    #[error("{}:{line}:{column}: this is not valid JSON: {problem}; mend the file at that place", file.display())]
+    Json {
+        /// The file.
+        file: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1.
+        column: usize,
+        /// What the parser met.
+        problem: String,
+    },
+    /// A file is JSON, but not of the form that is needed. All problems of the file at once.
+    #[error("{}", problems.iter().map(|p| format!("{}: {p}", file.display())).collect::<Vec<_>>().join("\n"))]
+    Form {
+        /// The file.
+        file: PathBuf,
+        /// One sentence per problem, each naming its entry.
+        problems: Vec<String>,
+    },
+    /// A set that a file does not know.
+    #[error("{}: there is no entry '{set}'; it has {known}. Choose one of these or add '{set}' to the file", file.display())]
+    UnknownSet {
+        /// The file that was asked.
+        file: PathBuf,
+        /// The set that was asked for.
+        set: String,
+        /// The entries there are, for reading.
+        known: String,
+    },
+    /// A type of set that is in the format, but not in this version.
+    #[error(
+        "{}: entry '{set}': sets of type '{kind}' are not in this version, which reads type 'imagefolder'; \
+         lay the images out as one folder per class and set the type to 'imagefolder', or leave '{set}' out", file.display()
+    )]
+    NotInThisVersion {
+        /// The catalog.
+        file: PathBuf,
+        /// The set.
+        set: String,
+        /// Its type.
+        kind: &'static str,
+    },
+    /// The folder of a set is not there.
+    #[error(
+        "{}: entry '{set}': there is no folder {}; put the class folders there, or correct 'path' and 'test'",
+        file.display(), folder.display()
+    )]
+    MissingFolder {
+        /// The catalog.
+        file: PathBuf,
+        /// The set.
+        set: String,
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folders of an imagefolder set are not its classes.
+    #[error("{}: the class folders of '{set}' do not match its labels in {}:\n  {}\n{advice}", folder.display(), labels.display(), differences.join("\n  "))]
+    Classes {
+        /// Folder that holds the class folders.
+        folder: PathBuf,
+        /// The set.
+        set: String,
+        /// File of the labels.
+        labels: PathBuf,
+        /// One sentence per difference.
+        differences: Vec<String>,
+        /// What to do.
+        advice: String,
+    },
+    /// Class folders without an image.
+    #[error(
+        "{}: no image in {} of '{set}': {}; add images ({extensions}) or remove the class from folders and labels",
+        folder.display(), if classes.len() == 1 { "a class folder" } else { "class folders" }, classes.join(", ")
+    )]
+    EmptyClasses {
+        /// Folder that holds the class folders.
+        folder: PathBuf,
+        /// The set.
+        set: String,
+        /// The empty folders.
+        classes: Vec<String>,
+        /// File name endings that count as images.
+        extensions: &'static str,
+    },
+    /// An image of the set cannot be read. A score over fewer images would not be the set's score.
+    #[error("{}: this image of the evaluation set cannot be read: {cause}; replace it or remove it from the set", path.display())]
+    Image {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// Embeddings that cannot be compared.
+    #[error(
+        "the {what} of head {head} hold NaN or infinity, so that '{set}' cannot be scored; the weights of this checkpoint are not usable"
+    )]
+    NotFinite {
+        /// Which embeddings.
+        what: &'static str,
+        /// The head.
+        head: &'static str,
+        /// The set.
+        set: String,
+    },
+    /// The ranks together did not see each sample exactly once.
+    #[error(
+        "the ranks scored {seen} samples of '{set}', which has {samples}: they do not see the same files; check that every node mounts the same data"
+    )]
+    SampleCount {
+        /// The set.
+        set: String,
+        /// Samples the set has.
+        samples: usize,
+        /// Samples that were scored.
+        seen: i64,
+    },
+    /// The model failed.
+    #[error("the model failed on the {what} of '{set}': {cause}")]
+    Model {
+        /// What was encoded.
+        what: &'static str,
+        /// The set.
+        set: String,
+        /// Why.
+        cause: String,
+    },
+    /// A sum over ranks failed.
+    #[error("summing the figures of '{set}' over the ranks failed: {cause}")]
+    Reduce {
+        /// The set.
+        set: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl EvalError {
+    /// The exit code that tells the supervisor whether another try is worth anything.
+    #[must_use]
+    pub fn kind(&self) -> ExitKind {
+        match self {
+            Self::Json { .. } | Self::Form { .. } | Self::UnknownSet { .. } => ExitKind::Experiment,
+            Self::NotInThisVersion { .. } => ExitKind::Experiment,
+            Self::Io { .. } | Self::Image { .. } | Self::MissingFolder { .. } => ExitKind::Data,
+            Self::Classes { .. } | Self::EmptyClasses { .. } => ExitKind::Data,
+            Self::SampleCount { .. } => ExitKind::Data,
+            Self::NotFinite { .. } => ExitKind::NotFinite,
+            Self::Model { .. } => ExitKind::Internal,
+            Self::Reduce { .. } => ExitKind::Distributed,
+        }
+    }
+}
+
+/// Names for reading: the first few, and how many more there are.
+pub(super) fn some_of<S: AsRef<str>>(names: &[S]) -> String {
+    const SHOWN: usize = 12;
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    let shown: Vec<_> = names
+        .iter()
+        .take(SHOWN)
+        .map(|n| format!("'{}'", n.as_ref()))
+        .collect();
+    match names.len().checked_sub(SHOWN) {
+        Some(more) if more > 0 => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+impl From<EvalError> for rocket_common::error::Error {
+    fn from(error: EvalError) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}

@@ -1,0 +1,241 @@
+//! `labels.json` and `templates.json` in the original's formats: per set, class names in order
+//! (a name, or a list of synonyms), and prompts with `{}` in place of the name.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::catalog::kind_of;
+use super::error::{EvalError, some_of};
+use super::json::{self, Entries};
+
+/// Class names of every set.
+#[derive(Debug, Clone)]
+pub struct Labels {
+    file: PathBuf,
+    sets: Vec<(String, Value)>,
+}
+
+/// Prompts of every set.
+#[derive(Debug, Clone)]
+pub struct Templates {
+    file: PathBuf,
+    sets: Vec<(String, Value)>,
+}
+
+/// Names of one class: at least one, none of them empty.
+pub type Names = Vec<String>;
+
+/// The texts that stand for the classes of a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompts {
+    /// Per class, one text per template and name.
+    pub by_class: Vec<Vec<String>>,
+}
+
+impl Labels {
+    /// Reads the file. Sets are checked when they are asked for, so that an unused one harms nobody.
+    ///
+    /// # Errors
+    /// The file is missing or not a JSON object.
+    pub fn load(file: &Path) -> Result<Self, EvalError> {
+        let sets: Entries<Value> = json::read(file)?;
+        Ok(Self {
+            file: file.to_owned(),
+            sets: sets.0,
+        })
+    }
+
+    /// The file this was read from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Names of the classes of a set, in order.
+    ///
+    /// # Errors
+    /// The set is not in the file, or is not a list of names.
+    pub fn of(&self, set: &str) -> Result<Vec<Names>, EvalError> {
+        let list = list_of(&self.file, &self.sets, set, "class names")?;
+        let mut problems = Vec::new();
+        let mut classes = Vec::new();
+        for (i, label) in list.iter().enumerate() {
+            let names: Vec<&Value> = match label {
+                Value::Array(names) => names.iter().collect(),
+                name => vec![name],
+            };
+            if names.is_empty() {
+                problems.push(format!("entry '{set}': class {i} has no name; give it one"));
+            }
+            let mut good = Names::new();
+            for name in names {
+                match name {
+                    Value::String(name) if !name.trim().is_empty() => good.push(name.clone()),
+                    other => problems.push(format!(
+                        "entry '{set}': class {i} is named by {}; write a name, or a list of names",
+                        kind_of(other)
+                    )),
+                }
+            }
+            classes.push(good);
+        }
+        form(&self.file, problems, classes)
+    }
+}
+
+impl Templates {
+    /// Reads the file. Sets are checked when they are asked for.
+    ///
+    /// # Errors
+    /// The file is missing or not a JSON object.
+    pub fn load(file: &Path) -> Result<Self, EvalError> {
+        let sets: Entries<Value> = json::read(file)?;
+        Ok(Self {
+            file: file.to_owned(),
+            sets: sets.0,
+        })
+    }
+
+    /// The file this was read from.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The prompts of a set.
+    ///
+    /// # Errors
+    /// The set is not in the file, or a prompt has no place for a class name.
+    pub fn of(&self, set: &str) -> Result<Vec<Template>, EvalError> {
+        let list = list_of(&self.file, &self.sets, set, "prompts")?;
+        let mut problems = Vec::new();
+        let mut templates = Vec::new();
+        for (i, value) in list.iter().enumerate() {
+            let parsed = match value {
+                Value::String(text) => Template::parse(text),
+                other => Err(format!("is {}; write a string", kind_of(other))),
+            };
+            match parsed {
+                Ok(template) => templates.push(template),
+                Err(problem) => problems.push(format!("entry '{set}': prompt {i} {problem}")),
+            }
+        }
+        form(&self.file, problems, templates)
+    }
+}
+
+/// A prompt with at least one place for a class name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Text between the places.
+    pieces: Vec<String>,
+}
+
+impl Template {
+    /// Parses a prompt as Python's `str.format` with one argument reads it: `{}` or `{0}` is the
+    /// class name, `{{` and `}}` are braces.
+    ///
+    /// # Errors
+    /// There is no place for the name, or a brace that means neither.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut pieces = vec![String::new()];
+        let mut unnumbered = 0;
+        let mut rest = text;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (before, from) = rest.split_at(at);
+            let last = pieces.len() - 1;
+            pieces[last].push_str(before);
+            if let Some(after) = from.strip_prefix("{{").or_else(|| from.strip_prefix("}}")) {
+                pieces[last].push_str(&from[..1]);
+                rest = after;
+            } else if let Some(after) = from.strip_prefix("{}") {
+                unnumbered += 1;
+                pieces.push(String::new());
+                rest = after;
+            } else if let Some(after) = from.strip_prefix("{0}") {
+                pieces.push(String::new());
+                rest = after;
+            } else {
+                return Err(format!(
+                    "'{text}' has a brace that is no place for the class name; write '{{}}' there, \
+                     or double the brace"
+                ));
+            }
+        }
+        let last = pieces.len() - 1;
+        pieces[last].push_str(rest);
+        match (pieces.len() - 1, unnumbered) {
+            (0, _) => Err(format!(
+                "'{text}' has no place for the class name; write '{{}}' there"
+            )),
+            (places, n) if n > 0 && (n > 1 || places > n) => Err(format!(
+                "'{text}' has '{{}}' more than once; write '{{0}}' at each place"
+            )),
+            _ => Ok(Self { pieces }),
+        }
+    }
+
+    /// The prompt for one name.
+    #[must_use]
+    pub fn fill(&self, name: &str) -> String {
+        self.pieces.join(name)
+    }
+}
+
+impl Prompts {
+    /// Every template with every name of each class, templates outermost.
+    #[must_use]
+    pub fn new(labels: &[Names], templates: &[Template]) -> Self {
+        let class = |names: &Names| -> Vec<String> {
+            templates
+                .iter()
+                .flat_map(|t| names.iter().map(|name| t.fill(name)))
+                .collect()
+        };
+        Self {
+            by_class: labels.iter().map(class).collect(),
+        }
+    }
+}
+
+fn list_of<'a>(
+    file: &Path,
+    sets: &'a [(String, Value)],
+    set: &str,
+    what: &str,
+) -> Result<&'a [Value], EvalError> {
+    let problem = match sets.iter().find(|(name, _)| name == set) {
+        Some((_, Value::Array(list))) if !list.is_empty() => return Ok(list),
+        Some((_, Value::Array(_))) => format!("entry '{set}': the list of {what} is empty"),
+        Some((_, other)) => {
+            format!(
+                "entry '{set}': {} stands where a list of {what} is needed",
+                kind_of(other)
+            )
+        }
+        None => {
+            let known: Vec<_> = sets.iter().map(|(name, _)| name).collect();
+            return Err(EvalError::UnknownSet {
+                file: file.to_owned(),
+                set: set.to_owned(),
+                known: some_of(&known),
+            });
+        }
+    };
+    Err(EvalError::Form {
+        file: file.to_owned(),
+        problems: vec![problem],
+    })
+}
+
+fn form<T>(file: &Path, problems: Vec<String>, good: T) -> Result<T, EvalError> {
+    if problems.is_empty() {
+        Ok(good)
+    } else {
+        Err(EvalError::Form {
+            file: file.to_owned(),
+            problems,
+        })
+    }
+}

@@ -1,0 +1,33 @@
+//! Zero-shot evaluation: a set of labelled images is scored by comparing each image's embedding
+//! with one embedding per class, made of prompts (Radford et al. 2021, arXiv 2103.00020, sec. 3.1).
+//!
+//! ```text
+//! catalog + labels + templates -> EvalSet -> Classifier -> Tally -> Scores -> ZeroShot (JSON, table)
+//! ```
+//! Nothing here knows a model or a process group: an [`Encoder`] gives embeddings and a [`Shard`]
+//! sums tensors over ranks.
+
+pub mod batches;
+pub mod catalog;
+pub mod classes;
+pub mod classifier;
+pub mod error;
+pub mod imagefolder;
+mod json;
+pub mod labels;
+pub mod metrics;
+mod model;
+pub mod report;
+pub mod set;
+pub mod shard;
+pub mod zeroshot;
+
+pub use catalog::Catalog;
+pub use classifier::{Classifier, Encoder, Heads};
+pub use error::EvalError;
+pub use labels::{Labels, Prompts, Templates};
+pub use model::{decoder, tokenizer};
+pub use report::ZeroShot;
+pub use set::{EvalSet, Samples};
+pub use shard::Shard;
+pub use zeroshot::{Head, Settings};

@@ -1,0 +1,147 @@
+//! From an error to what people read, and to the exit code that tells the supervisor what to do.
+
+use rocket_common::error::Error;
+use rocket_common::exit::ExitKind;
+use rocket_common::protocol::{EndRecord, Outcome};
+
+use crate::data::LoadError;
+use crate::data::source::SourceError;
+use crate::eval::EvalError;
+use crate::image::ViewsError;
+use crate::model;
+use crate::text::CaptionViewsError;
+
+/// The kind of an error: the first in its chain that knows one.
+#[must_use]
+pub fn kind_of(error: &anyhow::Error) -> ExitKind {
+    for cause in error.chain() {
+        if let Some(error) = cause.downcast_ref::<Error>() {
+            return error.kind();
+        }
+        if let Some(kind) = kind_of_room(cause) {
+            return kind;
+        }
+    }
+    ExitKind::Internal
+}
+
+/// What the rooms' own errors mean to the supervisor. A kind that is missing here is retried as if it
+/// were a defect, so every error that a retry cannot mend belongs here.
+fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
+    use tch_distributed::Error as Dist;
+
+    if let Some(error) = cause.downcast_ref::<Dist>() {
+        return Some(match error {
+            Dist::Timeout(_) | Dist::Distributed(_) => ExitKind::Distributed,
+            _ => ExitKind::Internal,
+        });
+    }
+    if let Some(error) = cause.downcast_ref::<EvalError>() {
+        return Some(error.kind());
+    }
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return Some(match error {
+            LoadError::TooSmall { .. } => ExitKind::Experiment,
+            LoadError::TooManyBad { .. } | LoadError::NoReplacement { .. } => ExitKind::Data,
+            _ => ExitKind::Internal,
+        });
+    }
+    if cause.is::<SourceError>() {
+        return Some(ExitKind::Data);
+    }
+    if let Some(error) = cause.downcast_ref::<model::Error>() {
+        return Some(match error {
+            model::Error::Load(_) => ExitKind::Checkpoint,
+            model::Error::Torch(_) => ExitKind::Internal,
+            _ => ExitKind::Experiment,
+        });
+    }
+    (cause.is::<ViewsError>() || cause.is::<CaptionViewsError>()).then_some(ExitKind::Experiment)
+}
+
+/// `error: <context>: <cause>` and a line for each hint.
+#[must_use]
+pub fn describe(error: &anyhow::Error) -> String {
+    let mut text = format!("error: {error:#}");
+    for hint in hints(error) {
+        text.push_str("\nhint: ");
+        text.push_str(hint);
+    }
+    text
+}
+
+/// A rank's last words about an error after `step` steps.
+#[must_use]
+pub fn end_record(error: &anyhow::Error, step: u64) -> EndRecord {
+    let hints: Vec<&str> = hints(error).map(String::as_str).collect();
+    EndRecord {
+        outcome: Outcome::Failed,
+        kind: kind_of(error),
+        step,
+        stop: None,
+        cause: Some(format!("{error:#}")),
+        hint: (!hints.is_empty()).then(|| hints.join("; ")),
+    }
+}
+
+/// Whether the reader of our output went away, which is no error.
+#[must_use]
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Makes a panic, which is a defect of ours, say so in a sentence.
+pub fn print_panics_as_sentences() {
+    std::panic::set_hook(Box::new(|info| {
+        let message = info
+            .payload()
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| info.payload().downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!("error: internal error at {place}: {message}");
+        eprintln!("hint: this is a defect of rocket-worker; please report it with the lines above");
+    }));
+}
+
+fn hints(error: &anyhow::Error) -> impl Iterator<Item = &String> {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<Error>())
+        .flat_map(Error::hints)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn the_kind_and_the_hints_survive_context() {
+        let error = Err::<(), _>(Error::new(ExitKind::Data, "no images").hint("mount the disk"))
+            .context("cannot start")
+            .expect_err("an error");
+        assert_eq!(kind_of(&error), ExitKind::Data);
+        assert_eq!(
+            describe(&error),
+            "error: cannot start: no images\nhint: mount the disk"
+        );
+        assert_eq!(
+            end_record(&error, 3).hint.as_deref(),
+            Some("mount the disk")
+        );
+    }
+
+    #[test]
+    fn a_lost_peer_is_told_from_a_defect() {
+        let lost = anyhow::Error::new(tch_distributed::Error::Timeout("rank 3".to_owned()));
+        assert_eq!(kind_of(&lost), ExitKind::Distributed);
+        assert_eq!(kind_of(&anyhow::anyhow!("?")), ExitKind::Internal);
+    }
+}

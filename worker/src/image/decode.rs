@@ -1,0 +1,161 @@
+//! Files to RGB as Pillow's `convert('RGB')` gives them: EXIF rotation is not applied, alpha is
+//! dropped and not blended, 16-bit colour loses its low byte, 16-bit gray is clipped at 255, and
+//! files that end early keep what they hold.
+
+use std::io::Cursor;
+
+use png::{BitDepth, ColorType};
+
+use super::{Picture, jpeg};
+
+/// Why bytes are no picture.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The file has no bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// The first bytes belong to no format that is read.
+    #[error("the file is neither JPEG nor PNG nor GIF (it begins with {0})")]
+    Unknown(String),
+    /// The header promises more pixels than are allowed.
+    #[error("the picture is {width} x {height} pixels; at most {limit} pixels are read")]
+    TooLarge {
+        /// Width in the header.
+        width: usize,
+        /// Height in the header.
+        height: usize,
+        /// Pixels allowed.
+        limit: usize,
+    },
+    /// The decoder gave up before it had a picture.
+    #[error("the {format} data is broken: {cause}")]
+    Broken {
+        /// Name of the format.
+        format: &'static str,
+        /// What the decoder says.
+        cause: String,
+    },
+}
+
+/// Pixels that are allowed in a file: Pillow's limit for its decompression bomb error.
+const MAX_PIXELS: usize = 2 * (1 << 30) / 4 / 3;
+
+/// Refuses pictures that would not fit, before memory is taken.
+pub(super) fn check_size(width: usize, height: usize) -> Result<(), DecodeError> {
+    if width.saturating_mul(height) > MAX_PIXELS {
+        return Err(DecodeError::TooLarge {
+            width,
+            height,
+            limit: MAX_PIXELS,
+        });
+    }
+    Ok(())
+}
+
+/// Decodes JPEG, PNG or GIF (the first frame), told apart by their first bytes and not by a name.
+///
+/// # Errors
+/// [`DecodeError`]; a file whose header is whole but whose data ends early is no error.
+pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    match bytes {
+        [] => Err(DecodeError::Empty),
+        [0xFF, 0xD8, ..] => jpeg::decode(bytes),
+        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
+        [b'G', b'I', b'F', b'8', ..] => decode_gif(bytes),
+        _ => {
+            let start: Vec<String> = bytes.iter().take(4).map(|b| format!("{b:02x}")).collect();
+            Err(DecodeError::Unknown(start.join(" ")))
+        }
+    }
+}
+
+fn decode_png(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    let broken = |error: png::DecodingError| DecodeError::Broken {
+        format: "PNG",
+        cause: error.to_string(),
+    };
+    let mut options = png::DecodeOptions::default();
+    options.set_ignore_checksums(true);
+    options.set_ignore_text_chunk(true);
+    options.set_ignore_iccp_chunk(true);
+    let mut decoder = png::Decoder::new_with_options(Cursor::new(bytes), options);
+    // The size is checked below; the decoder's own limit is on bytes and would refuse large pictures.
+    decoder.set_limits(png::Limits {
+        bytes: MAX_PIXELS * 8,
+    });
+    let (width, height) = {
+        let info = decoder.read_header_info().map_err(broken)?;
+        (info.width as usize, info.height as usize)
+    };
+    check_size(width, height)?;
+    decoder.set_transformations(png::Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(broken)?;
+    let (color, depth) = reader.output_color_type();
+    let size = reader
+        .output_buffer_size()
+        .ok_or_else(|| broken(png::DecodingError::LimitsExceeded))?;
+    let mut raw = vec![0; size];
+    // Rows are written as they are decoded: where the data ends early the rest stays black.
+    if let Err(error) = reader.next_frame(&mut raw) {
+        tracing::debug!("PNG data ends early: {error}");
+    }
+    let mut picture = Picture::black(width, height);
+    let wide = depth == BitDepth::Sixteen;
+    let channels = color.samples();
+    let sample = if wide { 2 } else { 1 };
+    let source = raw.chunks_exact(channels * sample);
+    for (pixel, source) in picture.data.chunks_exact_mut(3).zip(source) {
+        match (color, wide) {
+            (ColorType::Grayscale, true) => {
+                let value = u16::from_be_bytes([source[0], source[1]]);
+                pixel.fill(value.min(255) as u8);
+            }
+            (ColorType::Grayscale | ColorType::GrayscaleAlpha, _) => pixel.fill(source[0]),
+            _ => {
+                for (c, value) in pixel.iter_mut().enumerate() {
+                    *value = source[c * sample];
+                }
+            }
+        }
+    }
+    Ok(picture)
+}
+
+fn decode_gif(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    let broken = |error: gif::DecodingError| DecodeError::Broken {
+        format: "GIF",
+        cause: error.to_string(),
+    };
+    let mut options = gif::DecodeOptions::new();
+    options.set_color_output(gif::ColorOutput::Indexed);
+    let mut decoder = options.read_info(Cursor::new(bytes)).map_err(broken)?;
+    let (width, height) = (usize::from(decoder.width()), usize::from(decoder.height()));
+    check_size(width, height)?;
+    let global = decoder.global_palette().map(<[u8]>::to_vec);
+    let background = decoder.bg_color().unwrap_or(0);
+    let frame = decoder
+        .read_next_frame()
+        .map_err(broken)?
+        .ok_or_else(|| DecodeError::Broken {
+            format: "GIF",
+            cause: "it holds no frame".into(),
+        })?;
+    let palette = frame.palette.clone().or(global).unwrap_or_default();
+    let color = |index: usize| palette.get(index * 3..index * 3 + 3);
+    let mut picture = Picture::black(width, height);
+    if let Some(color) = color(background) {
+        for pixel in picture.data.chunks_exact_mut(3) {
+            pixel.copy_from_slice(color);
+        }
+    }
+    let (left, top) = (usize::from(frame.left), usize::from(frame.top));
+    let (columns, rows) = (usize::from(frame.width), usize::from(frame.height));
+    for y in 0..rows.min(height.saturating_sub(top)) {
+        for x in 0..columns.min(width.saturating_sub(left)) {
+            let index = frame.buffer.get(y * columns + x).copied().unwrap_or(0);
+            let to = ((top + y) * width + left + x) * 3;
+            picture.data[to..to + 3].copy_from_slice(color(usize::from(index)).unwrap_or(&[0; 3]));
+        }
+    }
+    Ok(picture)
+}

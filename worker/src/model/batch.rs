@@ -1,0 +1,48 @@
+//! What a step takes in.
+
+use tch::{Device, Tensor};
+
+use super::Result;
+
+/// One micro-batch of one rank.
+///
+/// B samples, V views of a caption (1 + `num_augs` for base CL2L, 1 for CLIP), A = V - 1.
+#[derive(Debug)]
+pub struct Batch {
+    /// Weak view, `[B, 3, H, W]`, normalised.
+    pub image_global: Tensor,
+    /// A strong views, each `[B, 3, h, w]`.
+    pub images_local: Vec<Tensor>,
+    /// Token ids, `[B, V, context_length]` int64; view 0 is the global caption.
+    pub tokens: Tensor,
+}
+
+impl Batch {
+    /// What a loader made, on the CPU.
+    #[must_use]
+    pub fn from_host(host: &crate::data::HostBatch) -> Self {
+        let (mut images, tokens) = host.to_tensors();
+        let images_local = images.split_off(1);
+        Self {
+            image_global: images.remove(0),
+            images_local,
+            tokens,
+        }
+    }
+
+    /// The same batch on a device.
+    ///
+    /// # Errors
+    /// If a copy fails.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        Ok(Self {
+            image_global: self.image_global.f_to_device(device)?,
+            images_local: self
+                .images_local
+                .iter()
+                .map(|image| image.f_to_device(device))
+                .collect::<std::result::Result<_, _>>()?,
+            tokens: self.tokens.f_to_device(device)?,
+        })
+    }
+}

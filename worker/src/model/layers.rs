@@ -1,0 +1,131 @@
+//! Layers without state of their own. Shapes: N samples, L tokens, D width.
+
+use tch::{Kind, Tensor};
+
+use super::Result;
+use super::builder::{Init, Scope};
+
+/// `y = x W^T + b`.
+#[derive(Debug)]
+pub(super) struct Linear {
+    pub(super) weight: Tensor,
+    pub(super) bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// Registers `weight` `[output, input]` and, unless `bias` is `None`, `bias` `[output]`.
+    pub(super) fn new(
+        scope: &Scope,
+        [input, output]: [i64; 2],
+        weight: Init,
+        bias: Option<Init>,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: scope.param("weight", &[output, input], weight)?,
+            bias: bias
+                .map(|init| scope.param("bias", &[output], init))
+                .transpose()?,
+        })
+    }
+
+    /// torch's own default: Kaiming uniform with a = sqrt 5, which is plus or minus input^-.5.
+    pub(super) fn torch_default(input: i64) -> Init {
+        Init::Uniform((input as f64).powf(-0.5))
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+}
+
+/// Layer normalisation over the last dimension, in float32 at least.
+#[derive(Debug)]
+pub(super) struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    width: i64,
+    eps: f64,
+}
+
+impl LayerNorm {
+    pub(super) fn new(scope: &Scope, width: i64, eps: f64) -> Result<Self> {
+        Ok(Self {
+            weight: scope.param("weight", &[width], Init::Const(1.0))?,
+            bias: scope.param("bias", &[width], Init::Const(0.0))?,
+            width,
+            eps,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let kind = x.f_kind()?;
+        let norm = |x: &Tensor| {
+            x.f_layer_norm(
+                self.width,
+                Some(&self.weight),
+                Some(&self.bias),
+                self.eps,
+                false,
+            )
+        };
+        if matches!(kind, Kind::Half | Kind::BFloat16) {
+            return Ok(norm(&x.f_to_kind(Kind::Float)?)?.f_to_kind(kind)?);
+        }
+        Ok(norm(x)?)
+    }
+}
+
+/// Convolution without bias, as in ResNet.
+#[derive(Debug)]
+pub(super) struct Conv {
+    weight: Tensor,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv {
+    /// Registers `weight` `[output, input, kernel, kernel]`, Kaiming normal by fan out for ReLU.
+    pub(super) fn new(
+        scope: &Scope,
+        [input, output]: [i64; 2],
+        kernel: i64,
+        stride: i64,
+    ) -> Result<Self> {
+        let std = (2.0 / (output * kernel * kernel) as f64).sqrt();
+        let shape = [output, input, kernel, kernel];
+        let weight = scope.param("weight", &shape, Init::Normal(std))?;
+        Ok(Self {
+            weight,
+            stride,
+            padding: kernel / 2,
+        })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        Ok(x.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
+    }
+}
+
+/// Activation between the two linear layers of a transformer block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activation {
+    /// The exact Gaussian error linear unit (timm's ViT).
+    Gelu,
+    /// `x sigmoid(1.702 x)` (CLIP's text tower).
+    QuickGelu,
+}
+
+impl Activation {
+    /// Applies it. `x` is overwritten where that saves a copy: hand over a tensor nobody else needs.
+    pub(super) fn forward(self, mut x: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Gelu => Ok(x.f_gelu("none")?),
+            // silu(1.702 x) / 1.702 is the same function with one fused kernel and one saved tensor.
+            Self::QuickGelu => {
+                let scaled = x.f_mul_scalar_(1.702)?;
+                Ok(scaled.f_silu()?.f_mul_scalar_(1.0 / 1.702)?)
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The model: towers, projectors, and the registry of their tensors. Knows nothing of files or of
+//! who gathers embeddings; a step is `encode`, then a loss, then backward.
+
+mod batch;
+mod batch_norm;
+mod builder;
+mod checkpoint;
+mod clip;
+mod embeddings;
+mod error;
+mod heads;
+mod layers;
+mod pass;
+mod registry;
+mod resnet;
+#[cfg(test)]
+mod tests;
+mod text;
+mod transformer;
+mod vision;
+mod vit;
+
+pub use batch::Batch;
+pub use batch_norm::SyncGroup;
+pub use clip::{LOGIT_SCALE_MAX, Model, Options};
+pub use embeddings::{Embeddings, Encoded};
+pub use error::{Error, Result};
+pub use registry::{Entry, LoadError, Registry, Role};
+pub use vision::{VisionSize, VitSize};

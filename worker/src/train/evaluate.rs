@@ -1,0 +1,142 @@
+//! Zero-shot evaluation while training, over all ranks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use rocket_common::events::EventKind;
+use rocket_common::experiment::Experiment;
+use rocket_common::protocol::Phase;
+use serde_json::Map;
+use tch::Tensor;
+use tch_distributed::{ProcessGroup, ReduceOp};
+
+use super::session::Session;
+use crate::eval::{
+    self, Catalog, Classifier, EvalSet, Head, Labels, Settings, Shard, Templates, ZeroShot,
+};
+use crate::track::{RecordKind, Tracker};
+
+/// The sets that an experiment is evaluated on in training, opened.
+pub struct EvalSets {
+    sets: Vec<EvalSet>,
+    settings: Settings,
+}
+
+impl EvalSets {
+    /// Opens the sets that `eval.datasets` names. The files that describe them begin in the pinned
+    /// tree, the folders of their images in the user's clone, `repo`, as those of the training data do.
+    ///
+    /// # Errors
+    /// Everything that keeps a set from being scored, before any step is made.
+    pub fn open(experiment: &Experiment, pin_dir: &Path, repo: &Path) -> Result<Self> {
+        let section = &experiment.eval;
+        let settings = Settings {
+            image_batch: section.batch_size as usize,
+            text_batch: section.batch_size as usize,
+            threads: experiment.data.workers.max(1),
+        };
+        if section.datasets.is_empty() {
+            return Ok(Self {
+                sets: Vec::new(),
+                settings,
+            });
+        }
+        let catalog = Catalog::load(&pin_dir.join(&section.catalog), repo)?;
+        let labels = Labels::load(&pin_dir.join(&section.labels))?;
+        let templates = Templates::load(&pin_dir.join(&section.templates))?;
+        let sets = section
+            .datasets
+            .iter()
+            .map(|name| EvalSet::open(name, &catalog, &labels, &templates, eval::decoder()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { sets, settings })
+    }
+}
+
+impl Session<'_> {
+    /// Scores every set, writes the results, and saves a checkpoint with the score of the first.
+    pub(super) fn evaluate(&mut self) -> Result<()> {
+        self.pulse.phase(Phase::Evaluating);
+        let step = self.state.step;
+        let model = &self.trainer.model;
+        let pulse = &mut self.pulse;
+        let group = std::sync::Arc::clone(&self.group);
+        let sum = summing(&group);
+        let shard = Shard::new(group.rank(), group.world_size(), &sum);
+        let mut results = Vec::new();
+        for set in &self.eval_sets.sets {
+            let settings = &self.eval_sets.settings;
+            let tokenize = eval::tokenizer();
+            let classifier = Classifier::new(
+                model,
+                &set.prompts,
+                &tokenize,
+                settings.text_batch,
+                &shard,
+                &set.name,
+            )?;
+            let scores =
+                eval::zeroshot::score(model, &classifier, set, settings, &shard, |_, _| {
+                    pulse.alive()
+                })?;
+            results.push(ZeroShot::new(
+                set,
+                step,
+                &format!("step-{step:08}"),
+                &scores,
+            ));
+        }
+        for result in &results {
+            self.publish(result)?;
+        }
+        self.state.last_eval_step = step;
+        if let Some(score) = results
+            .first()
+            .and_then(|first| Some(first.head(Head::Z)?.top1 / 100.0))
+        {
+            self.last_score = Some((step, score));
+            self.state.best_score =
+                Some(self.state.best_score.map_or(score, |best| best.max(score)));
+        }
+        self.pace.restart(step);
+        self.save()
+    }
+
+    /// Writes one set's result to `eval/`, metrics, events and the log, on the lead.
+    fn publish(&mut self, result: &ZeroShot) -> Result<()> {
+        let Some(metrics) = &mut self.metrics else {
+            return Ok(());
+        };
+        let mut values = Map::new();
+        let mut scores = BTreeMap::new();
+        values.insert("epoch".to_owned(), self.plan.epoch(self.state.step).into());
+        for head in &result.heads {
+            for (figure, value) in [("top1", head.top1), ("top5", head.top5)] {
+                let name = format!("{}/{}_{figure}", result.dataset, head.head);
+                // Events are read by people: the two heads do; the mixtures are in `eval/`.
+                if [Head::Z.name(), Head::H.name()].contains(&head.head) {
+                    scores.insert(name.clone(), value / 100.0);
+                }
+                values.insert(name, value.into());
+            }
+        }
+        metrics.record(RecordKind::Eval, self.state.step, &values)?;
+        rocket_common::atomic::write_json(&self.run.eval_dir().join(result.file_name()), result)?;
+        for line in result.table().lines() {
+            tracing::info!("{line}");
+        }
+        self.event(EventKind::Evaluated { metrics: scores }, |event| event)
+    }
+}
+
+/// Sums over all ranks, as the evaluation asks for it.
+fn summing(
+    group: &ProcessGroup,
+) -> impl Fn(&Tensor) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>> + '_ {
+    move |tensor| {
+        let total = tensor.copy();
+        group.all_reduce(&total, ReduceOp::Sum)?;
+        Ok(total)
+    }
+}

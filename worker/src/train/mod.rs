@@ -1,0 +1,232 @@
+//! The training loop: a rank's way from its start to the end of the run, an agreed stop, or an error.
+
+pub mod agree;
+pub mod evaluate;
+pub mod forensics;
+pub mod heartbeat;
+pub mod plan;
+pub mod progress;
+pub mod rendezvous;
+mod save;
+mod session;
+pub mod step;
+pub mod stop;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use anyhow::Result;
+use rocket_common::error::Error;
+use rocket_common::events::{Event, EventKind};
+use rocket_common::exit::ExitKind;
+use rocket_common::protocol::{self, EndRecord, Outcome, Phase, StopReason};
+use rocket_common::run_dir::RunDir;
+use serde_json::{Map, Value};
+
+use agree::{Agreed, Say};
+use forensics::Forensics;
+use session::Session;
+use step::Backward;
+
+pub use save::BEST_METRIC;
+
+use crate::model::Batch;
+use crate::rank::RankContext;
+use crate::track::{RecordKind, Tracker};
+
+/// Trains until the run is complete or all ranks agree to stop. `progress` holds the number of
+/// steps done at any time.
+///
+/// # Errors
+/// Whatever keeps this rank from going on, with the kind that decides about a relaunch.
+pub fn run(context: &RankContext, run: &RunDir, progress: &AtomicU64) -> Result<EndRecord> {
+    let mut session = Session::start(context, run)?;
+    progress.store(session.state.step, Ordering::Relaxed);
+    // What the last step agreed on; nobody has wished for anything before the first.
+    let mut agreed = Agreed::default();
+    loop {
+        let step = session.state.step;
+        if let Some(reason) = agreed.stop {
+            session.save()?;
+            return session.end(Outcome::Stopped, Some(reason));
+        }
+        if session.plan.eval_due(step) && session.state.last_eval_step < step {
+            session.evaluate()?;
+        }
+        if step >= session.plan.total_steps {
+            session.save()?;
+            return session.end(Outcome::Finished, None);
+        }
+        if agreed.save || session.plan.checkpoint_due(step, 0.0) {
+            session.save()?;
+        }
+        agreed = session.step()?;
+        progress.store(session.state.step, Ordering::Relaxed);
+    }
+}
+
+impl Session<'_> {
+    /// Makes one optimiser step, unless it is not finite.
+    fn step(&mut self) -> Result<Agreed> {
+        let number = self.state.step + 1;
+        let lr = self.schedule.lr(self.state.step);
+        let mut samples = Vec::new();
+        let mut waited = 0.0;
+        let mut bad = 0;
+        let device = self.device;
+        let loader = &mut self.loader;
+        let backward = self.trainer.backward(&self.group, self.state.step, || {
+            let asked = Instant::now();
+            let host = loader.next_batch()?;
+            waited += asked.elapsed().as_secs_f64();
+            bad += host.bad.len() as u64;
+            samples.push(host.samples.clone());
+            Ok(Batch::from_host(&host).to_device(device)?)
+        })?;
+        self.pace.waited(waited);
+        let say = Say {
+            stop: self.wish(),
+            save: self.context.is_lead()
+                && self
+                    .plan
+                    .checkpoint_due(number, self.saved_at.elapsed().as_secs_f64() / 60.0),
+            not_finite: !backward.is_finite(),
+            bad,
+            bad_this_epoch: self.loader.counters().bad_this_epoch as u64,
+            terms: backward.means(),
+        };
+        let agreed = say.agree(&self.group)?;
+        if agreed.not_finite {
+            return Err(self.not_finite(number, lr, samples, &backward));
+        }
+        self.trainer.update(lr)?;
+        self.state.step = number;
+        self.state.bad_samples += agreed.bad;
+        self.loader.judge_bad(agreed.bad_this_epoch as usize)?;
+        self.report(&agreed, &backward, lr)?;
+        Ok(agreed)
+    }
+
+    /// Whether this rank was asked to stop: by a signal, or, on the lead, by the control file.
+    fn wish(&self) -> Option<StopReason> {
+        if self.context.is_lead()
+            && let Ok(control) = protocol::read_control(&self.attempt)
+            && control.stop.is_some()
+        {
+            return control.stop;
+        }
+        stop::signalled().then_some(StopReason::Signal)
+    }
+
+    /// Heartbeat of every rank; metrics and a line of progress on the lead.
+    fn report(&mut self, agreed: &Agreed, backward: &Backward, lr: f64) -> Result<()> {
+        let step = self.state.step;
+        let speed = self.pace.peek(step).map(|lap| lap.samples_per_second);
+        self.pulse.step(step, self.plan.epoch(step), speed);
+        if !self.plan.print_due(step) {
+            return Ok(());
+        }
+        let lap = self.pace.lap(step);
+        let Some(metrics) = &mut self.metrics else {
+            return Ok(());
+        };
+        let mut values = Map::new();
+        values.insert("epoch".to_owned(), self.plan.epoch(step).into());
+        for (name, mean) in backward.names.iter().zip(&agreed.terms) {
+            values.insert(name.clone(), (*mean).into());
+        }
+        values.insert("lr".to_owned(), lr.into());
+        values.insert("grad_norm".to_owned(), backward.grad_norm.into());
+        // Here so that the curves of two runs can be compared value by value: what follows is
+        // about the machine and never the same twice.
+        let mut machine = Map::new();
+        if let Some(lap) = lap {
+            machine.insert(
+                "samples_per_second".to_owned(),
+                lap.samples_per_second.into(),
+            );
+            machine.insert("wait_share".to_owned(), lap.wait_share.into());
+        }
+        machine.insert("bad_samples".to_owned(), self.state.bad_samples.into());
+        machine.insert(
+            "resident_bytes".to_owned(),
+            heartbeat::resident_bytes().map_or(Value::Null, Value::from),
+        );
+        tracing::info!("{}", progress::line(&self.plan, step, &values, lap));
+        values.extend(machine);
+        metrics.record(RecordKind::Train, step, &values)
+    }
+
+    /// Saves what is needed to look into the step, and makes the error of it.
+    fn not_finite(
+        &self,
+        number: u64,
+        lr: f64,
+        samples: Vec<Vec<u64>>,
+        backward: &Backward,
+    ) -> anyhow::Error {
+        let record = Forensics {
+            step: number,
+            rank: self.context.rank,
+            world_size: self.context.world_size,
+            seed: self.experiment.seed,
+            epoch: self.state.step / self.plan.steps_per_epoch,
+            lr,
+            samples,
+            terms: backward
+                .terms
+                .iter()
+                .map(|terms| {
+                    let text = terms.iter().map(ToString::to_string);
+                    backward.names.iter().cloned().zip(text).collect()
+                })
+                .collect(),
+            ..Forensics::of_tensors(self.trainer.model.registry())
+        };
+        let kept = match record.save(self.run.path()) {
+            Ok(path) => format!(
+                "samples, seeds, norms and loss terms are in {}",
+                path.display()
+            ),
+            Err(error) => format!("the record of it could not be kept: {error}"),
+        };
+        Error::new(
+            ExitKind::NotFinite,
+            format!(
+                "the loss or a gradient of step {number} is not finite; the step was not taken"
+            ),
+        )
+        .hint(kept)
+        .hint("a lower optim.lr or a longer optim.warmup_epochs often helps")
+        .into()
+    }
+
+    /// The last words of a rank that ends as planned, together with all others.
+    fn end(mut self, outcome: Outcome, stop: Option<StopReason>) -> Result<EndRecord> {
+        self.pulse.phase(Phase::Ending);
+        if let Some(metrics) = &mut self.metrics {
+            metrics.flush()?;
+        }
+        // No rank leaves before all have: an early end would look like a crash to the launcher.
+        self.group.barrier()?;
+        Ok(EndRecord {
+            outcome,
+            kind: ExitKind::Ok,
+            step: self.state.step,
+            stop,
+            cause: None,
+            hint: None,
+        })
+    }
+
+    /// Appends to the run's events, on the lead.
+    fn event(&mut self, kind: EventKind, change: impl FnOnce(Event) -> Event) -> Result<()> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        let event = Event::new(kind)
+            .attempt(self.context.attempt)
+            .step(self.state.step);
+        Ok(events.append(change(event))?)
+    }
+}

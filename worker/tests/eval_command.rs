@@ -1,0 +1,275 @@
+//! `rocket-worker eval` on a run directory with a tiny model.
+
+mod eval_support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use eval_support::write_json;
+use rocket_common::checkpoint::Info;
+use rocket_common::exit::ExitKind;
+use rocket_common::experiment::{BackendKind, Experiment};
+use rocket_common::run_dir::{Bundle, Manifest, RunDir};
+use rocket_worker::checkpoint::{Snapshot, TrainState, save};
+use rocket_worker::eval::ZeroShot;
+use rocket_worker::model::{Model, Options};
+use serde_json::json;
+use tch::{Device, Tensor};
+use tempfile::TempDir;
+
+const YAML: &str = "
+name: tiny
+model:
+  base: CL2L
+  child: CL2L
+  vision: {arch: vit, width: 16, depth: 1, heads: 2, patch: 16, image_size: 32}
+  embed_dim: 8
+  transformer_width: 16
+  transformer_layers: 1
+  transformer_heads: 2
+eval:
+  datasets: [tiny]
+  batch_size: 3
+data: {root: /nowhere, metadata: /nowhere/x.npy}
+cluster: {nodes: 1, gpus_per_node: 1}
+";
+
+/// A run with checkpoints of steps 10 (better) and 20.
+struct Run {
+    root: TempDir,
+    run: RunDir,
+}
+
+impl Run {
+    fn new() -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        let experiment = Experiment::from_resolved(&resolved(YAML)).expect("an experiment");
+        let manifest = Manifest {
+            schema: Manifest::SCHEMA,
+            run_id: "tiny-01234567".to_owned(),
+            name: "tiny".to_owned(),
+            commit: "0123456789".repeat(4),
+            parent_commit: "f".repeat(40),
+            snapshot: false,
+            experiment_sha256: String::new(),
+            recipe_hash: String::new(),
+            bundle: Bundle::default(),
+            created: "2026-01-02T03:04:05Z".parse().expect("a time"),
+            user: String::new(),
+            host: String::new(),
+            versions: BTreeMap::new(),
+            backend: BackendKind::Local,
+            experiment_path: PathBuf::new(),
+            repo: PathBuf::new(),
+        };
+        let run = RunDir::create(root.path(), &manifest, &experiment.to_yaml()).expect("a run");
+        let pin = run.path().join("pin");
+        fs::create_dir_all(&pin).expect("created");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny");
+        for file in ["labels.json", "templates.json"] {
+            fs::copy(data.join(file), pin.join(file)).expect("copied");
+        }
+        let entry = json!({"path": data.join("eval"), "type": "imagefolder", "test": "val"});
+        write_json(&pin.join("dataset_catalog.json"), &json!({"tiny": entry}));
+        for (step, score) in [(10, 0.75), (20, 0.5)] {
+            let options = Options {
+                seed: step,
+                ..Options::of(&experiment, Device::Cpu, None)
+            };
+            let model = Model::new(&experiment.model, &options).expect("a model");
+            let entries = model.registry().entries().iter();
+            let values: Vec<(String, Tensor)> = entries
+                .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
+                .collect();
+            let state = TrainState {
+                step,
+                ..TrainState::default()
+            };
+            let snapshot = Snapshot {
+                model: &values,
+                optim: &[],
+                state: &state,
+            };
+            let metrics = BTreeMap::from([("z_top1".to_owned(), score)]);
+            save(
+                &run,
+                0,
+                &snapshot,
+                Info {
+                    step,
+                    metrics,
+                    ..Info::default()
+                },
+            )
+            .expect("saved");
+        }
+        Self { root, run }
+    }
+
+    fn eval(&self, args: &[&str]) -> (Option<i32>, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
+            .args(["eval", "--run"])
+            .arg(self.run.path())
+            .args(args)
+            .env_remove("ROCKET_PIN_DIR")
+            .output()
+            .expect("it ran");
+        let text = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            text.replace(&format!("{}/", self.root.path().display()), "")
+        };
+        (
+            output.status.code(),
+            text(&output.stdout),
+            text(&output.stderr),
+        )
+    }
+
+    fn result(&self, step: u64) -> ZeroShot {
+        let file = self.run.eval_dir().join(format!("tiny-step-{step}.json"));
+        serde_json::from_slice(&fs::read(file).expect("a result")).expect("JSON")
+    }
+}
+
+/// The experiment with its defaults filled.
+fn resolved(yaml: &str) -> String {
+    rocket_common::experiment::parse("exp.yaml", yaml, &[])
+        .expect("an experiment")
+        .to_yaml()
+}
+
+#[test]
+fn a_checkpoint_is_scored_printed_and_recorded() {
+    let run = Run::new();
+    let (code, table, said) = run.eval(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        table.starts_with("tiny: 8 images, 2 classes, chance 50.000 %, step 10\n"),
+        "{table}"
+    );
+    assert_eq!(table.lines().count(), 2 + 11, "{table}");
+    let best = run.result(10);
+    assert_eq!(
+        (best.checkpoint.as_str(), best.samples, best.classes),
+        ("step-00000010", 8, 2)
+    );
+    assert!(best.heads.iter().all(|head| head.top5 == 100.0));
+    assert_eq!(best.table(), table);
+
+    let (code, json, said) = run.eval(&["--checkpoint", "last", "--json", "--threads", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    let printed: Vec<ZeroShot> = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(printed, [run.result(20)]);
+
+    // The same by step and by path.
+    for wish in [
+        "20".to_owned(),
+        run.run
+            .checkpoints_dir()
+            .join("step-00000020")
+            .display()
+            .to_string(),
+    ] {
+        let (code, again, said) = run.eval(&["--checkpoint", &wish, "--json"]);
+        assert_eq!((code, again), (Some(0), json.clone()), "{said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_is_one_clear_error() {
+    let run = Run::new();
+    let mut said = String::new();
+    let mut wrong = |args: &[&str], kind: ExitKind| {
+        let (code, out, error) = run.eval(args);
+        assert_eq!(
+            (code, out.as_str()),
+            (Some(i32::from(kind.code())), ""),
+            "{error}"
+        );
+        said.push_str(&format!("$ eval {}\n{error}\n", args.join(" ")));
+    };
+    wrong(&["--checkpoint", "30"], ExitKind::Usage);
+    wrong(&["--checkpoint", "first"], ExitKind::Usage);
+    wrong(&["--datasets", "cars,tiny"], ExitKind::Experiment);
+    // A checkpoint of another model.
+    let pin = run.run.path().join("pin");
+    let yaml = fs::read_to_string(run.run.experiment_path()).expect("the experiment");
+    fs::write(
+        run.run.experiment_path(),
+        yaml.replace("embed_dim: 8", "embed_dim: 12"),
+    )
+    .expect("written");
+    wrong(&[], ExitKind::Checkpoint);
+    fs::write(run.run.experiment_path(), yaml).expect("written");
+    // One class folder too many, told before anything is computed.
+    let folder = run.root.path().join("set/val");
+    for class in ["building", "flower", "zebra"] {
+        fs::create_dir_all(folder.join(class)).expect("created");
+    }
+    let entry = json!({"path": "set", "type": "imagefolder", "test": "val"});
+    let catalog = run.root.path().join("catalog.json");
+    write_json(&catalog, &json!({"tiny": entry}));
+    let catalog = catalog.display().to_string();
+    wrong(&["--catalog", &catalog], ExitKind::Data);
+    // An image that is none.
+    fs::remove_dir(folder.join("zebra")).expect("removed");
+    for class in ["building", "flower"] {
+        fs::write(folder.join(class).join("0.jpg"), b"no image").expect("written");
+    }
+    wrong(&["--catalog", &catalog], ExitKind::Data);
+    // No prompts.
+    fs::remove_file(pin.join("templates.json")).expect("removed");
+    wrong(&[], ExitKind::Data);
+    let said = said.replace(&format!("{}/", run.root.path().display()), "");
+    insta::assert_snapshot!(said, @r"
+    $ eval --checkpoint 30
+    error: the run has no checkpoint of step 30
+    hint: it has those of steps 20, 10
+
+    $ eval --checkpoint first
+    error: --checkpoint 'first' is neither 'best', 'last', a step, nor a directory
+    hint: it has those of steps 20, 10
+
+    $ eval --datasets cars,tiny
+    error: tiny-01234567/pin/dataset_catalog.json: there is no entry 'cars'; it has 'tiny'. Choose one of these or add 'cars' to the file
+
+    $ eval 
+    error: checkpoint step-00000010 is of another model: the tensors do not fit this model; of another shape: text_projector.weight is [12, 16] here, [8, 16] there, image_projector.weight is [12, 16] here, [8, 16] there
+
+    $ eval --catalog catalog.json
+    error: set/val: the class folders of 'tiny' do not match its labels in tiny-01234567/pin/labels.json:
+      3 class folders, but 2 labels
+      no label for 1 folder: 'zebra'
+    remove what is too much, add what is missing, or give the label of each folder under 'classes' in the catalog
+
+    $ eval --catalog catalog.json
+    error: set/val/building/0.jpg: this image of the evaluation set cannot be read: the file is neither JPEG nor PNG nor GIF (it begins with 6e 6f 20 69); replace it or remove it from the set
+
+    $ eval 
+    error: tiny-01234567/pin/templates.json: cannot read this file: No such file or directory (os error 2)
+    ");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_said() {
+    let run = Run::new();
+    let file = run
+        .run
+        .checkpoints_dir()
+        .join("step-00000010/model.safetensors");
+    let mut bytes = fs::read(&file).expect("the weights");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).expect("written");
+    let (code, table, said) = run.eval(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(table.contains("step 20"), "{table}");
+    assert!(
+        said.contains("'model.safetensors' does not match its checksum"),
+        "{said}"
+    );
+    let (code, _, said) = run.eval(&["--checkpoint", "10"]);
+    assert_eq!(code, Some(i32::from(ExitKind::Checkpoint.code())), "{said}");
+}
