@@ -1,14 +1,10 @@
 // Batch normalisation over the batches of all ranks, for any device the group can reduce on.
 #include "shim.h"
 
-#include <optional>
-
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
 namespace {
-using Optional = std::optional<at::Tensor>;
-
 std::vector<int64_t> all_but_channels(const at::Tensor& x) {
   std::vector<int64_t> dims{0};
   for (int64_t d = 2; d < x.dim(); d++) dims.push_back(d);
@@ -56,27 +52,27 @@ Moments joint_moments(const GroupCall& call, const at::Tensor& x) {
 }
 
 struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
-  // What may be absent is optional: the engine records every tensor argument and refuses an undefined one.
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const Optional& given_weight,
-                            const Optional& given_bias, const Optional& given_mean, const Optional& given_var,
-                            double momentum, double eps, c10::intrusive_ptr<GroupCall> call) {
-    const auto weight = given_weight.value_or(at::Tensor()), bias = given_bias.value_or(at::Tensor());
-    const auto running_mean = given_mean.value_or(at::Tensor()), running_var = given_var.value_or(at::Tensor());
+  // Absent tensors must be nullopt: autograd asks undefined ones for their device.
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const std::optional<at::Tensor>& weight,
+                            const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& running_mean,
+                            const std::optional<at::Tensor>& running_var, double momentum, double eps,
+                            c10::intrusive_ptr<GroupCall> call) {
     auto x = full_precision(input).contiguous();
     auto moments = joint_moments(*call, x);
     TORCH_CHECK(moments.count > 1,
                 "batch normalisation in training needs more than one value per channel, over all ranks together");
     auto mean = moments.mean.to(x.scalar_type());
     auto var = moments.var.to(x.scalar_type());
-    if (running_mean.defined()) running_mean.lerp_(mean.to(running_mean.scalar_type()), momentum);
-    if (running_var.defined()) {
+    if (running_mean) running_mean->lerp_(mean.to(running_mean->scalar_type()), momentum);
+    if (running_var) {
       auto unbiased = moments.var * (moments.count / (moments.count - 1));
-      running_var.lerp_(unbiased.to(running_var.scalar_type()), momentum);
+      running_var->lerp_(unbiased.to(running_var->scalar_type()), momentum);
     }
     ctx->saved_data["call"] = capsule(call);
     ctx->saved_data["eps"] = eps;
+    ctx->saved_data["has_bias"] = bias.has_value();
     ctx->saved_data["count"] = moments.count;
-    ctx->save_for_backward({input, weight, mean, var});
+    ctx->save_for_backward({input, weight.value_or(at::Tensor()), mean, var});
     // "Evaluation" with the joint moments is torch's own kernel for the normalisation itself.
     auto y = std::get<0>(at::native_batch_norm(x, weight, bias, mean, var, /*training=*/false, 0.0, eps));
     return y.to(input.scalar_type());
@@ -109,16 +105,15 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
       dx.addcmul_(x, per_channel(slope.to(type), x)).add_(per_channel(offset.to(type), x));
       dx = dx.to(input.scalar_type());
     }
-    if (weight.defined()) {
-      dot = dot.to(weight.scalar_type());
-      sum = sum.to(weight.scalar_type());
-    }
+    at::Tensor dweight, dbias;
+    if (weight.defined()) dweight = dot.to(weight.scalar_type());
+    if (ctx->saved_data["has_bias"].toBool()) dbias = sum.to(weight.defined() ? weight.scalar_type() : x.scalar_type());
     at::Tensor none;
-    return {dx, weight.defined() ? dot : none, weight.defined() ? sum : none, none, none, none, none, none};
+    return {dx, dweight, dbias, none, none, none, none, none};
   }
 };
 
-Optional or_none(TensorPtr t) { return t ? Optional(*t) : std::nullopt; }
+std::optional<at::Tensor> or_none(TensorPtr t) { return t ? std::make_optional(*t) : std::nullopt; }
 }  // namespace
 
 extern "C" {

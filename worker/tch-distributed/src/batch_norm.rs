@@ -38,7 +38,8 @@ unsafe extern "C" {
 /// Without a group, or with one rank, this is torch's own `batch_norm`.
 ///
 /// # Errors
-/// [`Torch`](crate::Error::Torch) for wrong shapes or fewer than two values per channel;
+/// [`Torch`](crate::Error::Torch) for wrong shapes; [`Invalid`](Error::Invalid) or
+/// [`Torch`](crate::Error::Torch) for fewer than two values per channel in training;
 /// [`Timeout`](crate::Error::Timeout), [`Distributed`](crate::Error::Distributed).
 #[allow(clippy::too_many_arguments)] // torch's own argument list
 pub fn sync_batch_norm(
@@ -57,15 +58,6 @@ pub fn sync_batch_norm(
     } else {
         (running_mean, running_var)
     };
-    // torch's kernel does not check this (its Python wrapper does): the variance would be 0.
-    let alone = group.is_none_or(|group| group.world_size() == 1);
-    let channels = x.size().get(1).copied().unwrap_or(0);
-    if training && alone && x.numel() as i64 <= channels {
-        return Err(Error::Torch(format!(
-            "batch normalisation in training needs more than one value per channel, not a batch of {:?}",
-            x.size()
-        )));
-    }
     match group {
         // SAFETY: the group is live and all tensors are valid during the call.
         Some(group) if training && group.world_size() > 1 => one_tensor(|out| unsafe {
@@ -82,6 +74,13 @@ pub fn sync_batch_norm(
                 out,
             )
         }),
+        _ if training && x.dim() >= 2 && x.numel() as i64 <= x.size()[1] => {
+            Err(Error::Invalid(format!(
+                "batch normalisation in training needs more than one value per channel, not a batch of \
+             shape {:?}",
+                x.size()
+            )))
+        }
         _ => Ok(x.f_batch_norm(
             weight,
             bias,

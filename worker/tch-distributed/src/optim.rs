@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::c_int;
 
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad};
 
 use crate::error::{Error, Result, check};
 use crate::tensor::{Ptr, one_tensor, ptr, ptrs};
@@ -90,7 +90,8 @@ impl AdamW {
             Ok(Slot {
                 exp_avg: param.f_zeros_like()?,
                 exp_avg_sq: param.f_zeros_like()?,
-                step: Tensor::f_zeros([0i64; 0], (Kind::Float, step_device(&param)))?,
+                // The fused kernel wants it beside the parameter.
+                step: Tensor::f_zeros([0i64; 0], (Kind::Float, param.device()))?,
                 param,
             })
         };
@@ -250,11 +251,6 @@ impl Slot {
     fn parts(&self) -> [&Tensor; 3] {
         [&self.exp_avg, &self.exp_avg_sq, &self.step]
     }
-}
-
-/// The fused kernel wants step counts beside the parameter on CUDA, on the CPU else.
-fn step_device(param: &Tensor) -> Device {
-    param.device()
 }
 
 /// Makes the gradients of `params` undefined, as they are in a fresh process: zeros in their place would

@@ -44,6 +44,8 @@ fn hypers() -> [Hyper; 2] {
     ]
 }
 
+type State = Vec<(String, Tensor)>;
+
 /// The gradient of step `t` for value `i`: of both signs, over many sizes, sometimes zero.
 fn gradient(t: usize, i: usize) -> f64 {
     let k = (7 * t + 3 * i) % 11;
@@ -183,9 +185,9 @@ fn wrong_states_are_refused_in_words() {
     let p = start(Kind::Float);
     let mut adamw = optimiser(&p);
     step(&mut adamw, &p, 0);
-    let good = || -> Vec<(String, Tensor)> { optimiser(&start(Kind::Float)).state() };
+    let good = || -> State { optimiser(&start(Kind::Float)).state() };
     let before = bits(&[adamw.state()[0].1.shallow_clone()]);
-    let mut refused = |change: &dyn Fn(&mut Vec<(String, Tensor)>)| {
+    let mut refused = |change: &dyn Fn(&mut State)| {
         let mut state = good();
         change(&mut state);
         let error = adamw.load_state(&state).unwrap_err();

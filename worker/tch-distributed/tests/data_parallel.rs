@@ -12,6 +12,8 @@ use tch_distributed::{
 
 const WIDTH: i64 = 48;
 
+type Layer = Box<dyn Fn(&[Tensor]) -> Vec<Tensor>>;
+
 /// A tower of three layers with batch normalisation and dropout, applied to several views (so that each
 /// parameter is used more than once), and a head.
 struct Net {
@@ -41,7 +43,7 @@ impl Net {
 
     /// `x` `[B, WIDTH]`. The layers are checkpointed segments where `checkpointed`.
     fn tower(&self, x: &Tensor, group: &ProcessGroup, dropout: f64, checkpointed: bool) -> Tensor {
-        let segment = |x: Tensor, f: Box<dyn Fn(&[Tensor]) -> Vec<Tensor>>| {
+        let segment = |x: Tensor, f: Layer| {
             if checkpointed {
                 checkpoint(&[x], true, f).unwrap().remove(0)
             } else {

@@ -47,7 +47,7 @@ fn gradients_of_weights_under_autocast_are_f32() {
 
 #[test]
 fn generators_repeat() {
-    // Other tests of this process may draw: all of this one happens in a thread-safe order of its own.
+    // The only test of this file that draws numbers: the default generator is the process's.
     let draw = || bits(&[Tensor::randn([5], CPU), Tensor::rand([5], CPU)]);
     rng::manual_seed(Device::Cpu, 7).unwrap();
     let first = draw();

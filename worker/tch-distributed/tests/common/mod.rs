@@ -13,6 +13,9 @@ use tch_distributed::{GlooOptions, ProcessGroup, Store};
 
 pub const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 
+/// Far above what any test needs.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// What a rank knows.
 pub struct Rank {
     pub rank: usize,
@@ -72,10 +75,11 @@ impl Rank {
 }
 
 /// How a rank ended.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum End {
     Ok,
     Signal(i32),
+    Failed,
     Hung,
 }
 
@@ -90,14 +94,15 @@ impl Drop for Running {
     }
 }
 
-/// Runs `test` of this executable as `world_size` ranks; panics with its output where one fails. A rank
-/// that is still there after `patience` is killed and counts as hung.
-pub fn launch_patiently(
+/// Runs `test` of this executable as `world_size` ranks; panics with the output of all where one fails.
+/// A rank that is still there after a long while, or is `stalled` and alone left, is killed and counts as
+/// hung.
+pub fn launch_and_see(
     test: &str,
     world_size: usize,
     phase: &str,
     dir: &Path,
-    patience: Duration,
+    stalled: Option<usize>,
 ) -> Vec<End> {
     let log = |rank: usize| dir.join(format!("log-{phase}-{rank}"));
     let spawn = |rank: usize| {
@@ -119,9 +124,10 @@ pub fn launch_patiently(
     let start = Instant::now();
     let mut ends: Vec<Option<End>> = (0..world_size).map(|_| None).collect();
     while ends.iter().any(Option::is_none) {
+        let left = ends.iter().filter(|e| e.is_none()).count();
         for (rank, end) in ends.iter_mut().enumerate().filter(|(_, e)| e.is_none()) {
             let Some(status) = running.0[rank].try_wait().unwrap() else {
-                if start.elapsed() > patience {
+                if start.elapsed() > PATIENCE || (left == 1 && stalled == Some(rank)) {
                     *end = Some(End::Hung);
                 }
                 continue;
@@ -129,20 +135,25 @@ pub fn launch_patiently(
             *end = Some(match status.signal() {
                 Some(signal) => End::Signal(signal),
                 None if status.success() => End::Ok,
-                None => {
-                    let log = std::fs::read_to_string(log(rank)).unwrap_or_default();
-                    panic!("rank {rank} of {test} ({phase}) failed:\n{log}");
-                }
+                None => End::Failed,
             });
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    ends.into_iter().flatten().collect()
+    let ends: Vec<End> = ends.into_iter().flatten().collect();
+    if ends.contains(&End::Failed) {
+        let told = (0..world_size).map(|rank| {
+            let text = std::fs::read_to_string(log(rank)).unwrap_or_default();
+            format!("rank {rank} ({:?}):\n{text}\n", ends[rank])
+        });
+        panic!("{test} ({phase}) failed:\n{}", told.collect::<String>());
+    }
+    ends
 }
 
-/// As [`launch_patiently`], where all ranks must end well.
+/// As [`launch_and_see`], where all ranks must end well.
 pub fn launch(test: &str, world_size: usize, phase: &str, dir: &Path) {
-    for (rank, end) in launch_patiently(test, world_size, phase, dir, Duration::from_secs(120))
+    for (rank, end) in launch_and_see(test, world_size, phase, dir, None)
         .iter()
         .enumerate()
     {
