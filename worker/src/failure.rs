@@ -50,11 +50,16 @@ fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
         return Some(ExitKind::Data);
     }
     if let Some(error) = cause.downcast_ref::<model::Error>() {
-        return Some(match error {
-            model::Error::Load(_) => ExitKind::Checkpoint,
-            model::Error::Torch(_) => ExitKind::Internal,
-            _ => ExitKind::Experiment,
-        });
+        return match error {
+            model::Error::Load(_) => Some(ExitKind::Checkpoint),
+            // What happened is in the source, further down the chain: a peer lost within a pass
+            // is a lost peer.
+            model::Error::Torch(_) | model::Error::Distributed(_) => None,
+            model::Error::Unresolved(_)
+            | model::Error::UnknownVision { .. }
+            | model::Error::NotInThisVersion(_)
+            | model::Error::Dimensions(_) => Some(ExitKind::Experiment),
+        };
     }
     (cause.is::<ViewsError>() || cause.is::<CaptionViewsError>()).then_some(ExitKind::Experiment)
 }
@@ -143,5 +148,11 @@ mod tests {
         let lost = anyhow::Error::new(tch_distributed::Error::Timeout("rank 3".to_owned()));
         assert_eq!(kind_of(&lost), ExitKind::Distributed);
         assert_eq!(kind_of(&anyhow::anyhow!("?")), ExitKind::Internal);
+        // Lost in a collective of a batch norm, that is within the model.
+        let reset = tch_distributed::Error::Distributed("connection reset".to_owned());
+        let within = anyhow::Error::new(model::Error::Distributed(reset));
+        assert_eq!(kind_of(&within), ExitKind::Distributed);
+        let sizes = anyhow::Error::new(model::Error::Dimensions("heads".to_owned()));
+        assert_eq!(kind_of(&sizes), ExitKind::Experiment);
     }
 }
