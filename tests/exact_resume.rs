@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::{Project, Text};
 
-const STEPS: u64 = 40;
+const STEPS: u64 = 80;
 
 /// The experiment: dropout, batch norm over ranks, checkpoints that do not fall on interruptions.
 const OVERRIDES: [&str; 14] = [
