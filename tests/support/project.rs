@@ -161,7 +161,7 @@ impl Project {
     /// Waits until a run's status satisfies `wanted`.
     ///
     /// # Panics
-    /// It does not within a minute.
+    /// It does not within three minutes.
     pub fn wait_for(&self, run: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
@@ -170,8 +170,8 @@ impl Project {
                 return status;
             }
             assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "no {what} within a minute: {status:#}"
+                start.elapsed() < Duration::from_secs(180),
+                "no {what} within three minutes: {status:#}"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
