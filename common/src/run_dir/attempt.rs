@@ -115,6 +115,12 @@ impl Attempt {
     pub fn end_path(&self, rank: u32) -> PathBuf {
         self.ranks_dir().join(format!("{rank}.end.json"))
     }
+
+    /// `ranks/<rank>.exit.json`.
+    #[must_use]
+    pub fn exit_path(&self, rank: u32) -> PathBuf {
+        self.ranks_dir().join(format!("{rank}.exit.json"))
+    }
 }
 
 impl RunDir {
