@@ -1,5 +1,8 @@
 //! Slurm: submitting, asking, and running ranks by `srun`.
 
 pub mod client;
+mod quote;
+pub mod script;
+pub mod secrets;
 
 pub use client::{Client, Failure, FailureKind};
