@@ -3,6 +3,7 @@
 //! ```text
 //! <run>/attempts/<n>/
 //!   control.json            supervisor -> ranks: please stop, and why        [Control]
+//!   orders.json             supervisor -> launchers on other nodes           [Orders]
 //!   rendezvous.json         rank 0 -> ranks: where the store listens         [Rendezvous]
 //!   ranks/<rank>.beat.json  rank -> supervisor: counters seen moving         [Heartbeat]
 //!   ranks/<rank>.end.json   rank -> supervisor: how its work ended           [EndRecord]
@@ -62,6 +63,19 @@ pub enum StopReason {
 pub struct Control {
     /// Set once a stop is wanted: checkpoint at the next step boundary and leave.
     pub stop: Option<StopReason>,
+}
+
+/// `orders.json`: what the supervisor wants of the launchers that wait for ranks on other nodes.
+/// Orders are only ever added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Orders {
+    /// Write what the ranks are doing to the attempt's `stacks/`.
+    pub stacks: bool,
+    /// Send SIGTERM to the ranks, for programs that do not read `control.json`.
+    pub term: bool,
+    /// Kill the ranks, and leave.
+    pub kill: bool,
 }
 
 /// `rendezvous.json`.
@@ -198,6 +212,22 @@ pub fn read_control(attempt: &Attempt) -> Result<Control> {
     Ok(read(&attempt.control_path())?.unwrap_or_default())
 }
 
+/// Gives orders to the launchers on other nodes.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write_orders(attempt: &Attempt, orders: &Orders) -> Result<()> {
+    atomic::write_json(&attempt.orders_path(), orders)
+}
+
+/// Orders to the launchers. An absent file orders nothing.
+///
+/// # Errors
+/// The file is there but cannot be read.
+pub fn read_orders(attempt: &Attempt) -> Result<Orders> {
+    Ok(read(&attempt.orders_path())?.unwrap_or_default())
+}
+
 /// Publishes where the store listens, unless a newer attempt exists.
 ///
 /// # Errors
@@ -230,7 +260,12 @@ pub fn clear(attempt: &Attempt, world_size: u32) -> Result<()> {
             attempt.exit_path(rank),
         ]
     });
-    for path in of_ranks.chain([attempt.rendezvous_path(), attempt.control_path()]) {
+    let of_attempt = [
+        attempt.rendezvous_path(),
+        attempt.control_path(),
+        attempt.orders_path(),
+    ];
+    for path in of_ranks.chain(of_attempt) {
         match fs::remove_file(&path) {
             Err(error) if !atomic::is_absent(&error) => {
                 return Err(Error::io("remove", &path, error));
