@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +64,37 @@ pub fn read_json_opt<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(Error::io("read", path, error)),
     }
+}
+
+/// Makes a JSON file that must not exist yet: of all who try, on any machine, exactly one is told
+/// `true`. The file is whole from the moment it can be seen.
+///
+/// # Errors
+/// The file system refuses.
+pub fn create_json<T: Serialize>(path: &Path, value: &T) -> Result<bool> {
+    let bytes = to_json(path, value)?;
+    let aside = aside(path);
+    let result = (|| {
+        let mut file = File::create_new(&aside)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        // link() fails if the name exists: exactly one wins. Over NFS its answer can be lost and
+        // the repeated request refused, so the number of links decides, as link(2) advises.
+        match fs::hard_link(&aside, path) {
+            Ok(()) => Ok(true),
+            Err(error) => match fs::metadata(&aside)?.nlink() {
+                2 => Ok(true),
+                _ if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                _ => Err(error),
+            },
+        }
+    })();
+    let _ = fs::remove_file(&aside);
+    let won = result.map_err(|error| Error::io("claim", path, error))?;
+    if won {
+        sync_dir(parent(path))?;
+    }
+    Ok(won)
 }
 
 /// Makes the entries of a directory (renames, new files) durable.

@@ -3,9 +3,12 @@
 //! ```text
 //! <run>/attempts/<n>/
 //!   control.json            supervisor -> ranks: please stop, and why        [Control]
+//!   orders.json             supervisor -> launchers on other nodes           [Orders]
 //!   rendezvous.json         rank 0 -> ranks: where the store listens         [Rendezvous]
 //!   ranks/<rank>.beat.json  rank -> supervisor: counters seen moving         [Heartbeat]
-//!   ranks/<rank>.end.json   rank -> supervisor: how it ended                 [EndRecord]
+//!   ranks/<rank>.end.json   rank -> supervisor: how its work ended           [EndRecord]
+//!   ranks/<rank>.exit.json  launcher on the rank's node -> supervisor:
+//!                           how its process ended                            [ExitRecord]
 //!   ranks/<rank>.log        stdout and stderr of the rank
 //! ```
 //! Every file is written aside and renamed, so that a reader sees a whole one or none.
@@ -60,6 +63,17 @@ pub enum StopReason {
 pub struct Control {
     /// Set once a stop is wanted: checkpoint at the next step boundary and leave.
     pub stop: Option<StopReason>,
+}
+
+/// `orders.json`: what the supervisor wants of the launchers that wait for ranks on other nodes.
+/// Orders are only ever added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Orders {
+    /// Write what the ranks are doing to the attempt's `stacks/`.
+    pub stacks: bool,
+    /// Kill the ranks.
+    pub kill: bool,
 }
 
 /// `rendezvous.json`.
@@ -159,6 +173,27 @@ impl EndRecord {
     }
 }
 
+/// How a rank's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessEnd {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// `ranks/<rank>.exit.json`: `{"code": 0, "node": "n1"}` or `{"signal": 9, "node": "n1"}`. Written by
+/// whoever waits for the rank's process on its node, where the supervisor runs on another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// How it ended.
+    #[serde(flatten)]
+    pub end: ProcessEnd,
+    /// Node that the rank ran on.
+    pub node: String,
+}
+
 /// Asks the ranks for a stop, or takes the request back.
 ///
 /// # Errors
@@ -173,6 +208,22 @@ pub fn write_control(attempt: &Attempt, control: &Control) -> Result<()> {
 /// The file is there but cannot be read (not: cannot be understood, which counts as absent).
 pub fn read_control(attempt: &Attempt) -> Result<Control> {
     Ok(read(&attempt.control_path())?.unwrap_or_default())
+}
+
+/// Gives orders to the launchers on other nodes.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write_orders(attempt: &Attempt, orders: &Orders) -> Result<()> {
+    atomic::write_json(&attempt.orders_path(), orders)
+}
+
+/// Orders to the launchers. An absent file orders nothing.
+///
+/// # Errors
+/// The file is there but cannot be read.
+pub fn read_orders(attempt: &Attempt) -> Result<Orders> {
+    Ok(read(&attempt.orders_path())?.unwrap_or_default())
 }
 
 /// Publishes where the store listens, unless a newer attempt exists.
@@ -194,15 +245,25 @@ pub fn read_rendezvous(attempt: &Attempt) -> Result<Option<Rendezvous>> {
     Ok(rendezvous.filter(|rendezvous| rendezvous.attempt == attempt.number()))
 }
 
-/// Removes what an earlier launch within the attempt left behind (rendezvous, control, heartbeats
-/// and end records), so that nothing stale is believed. Logs stay.
+/// Removes what an earlier launch within the attempt left behind (rendezvous, control, heartbeats,
+/// end and exit records), so that nothing stale is believed. Logs stay.
 ///
 /// # Errors
 /// The file system refuses.
 pub fn clear(attempt: &Attempt, world_size: u32) -> Result<()> {
-    let of_ranks =
-        (0..world_size).flat_map(|rank| [attempt.heartbeat_path(rank), attempt.end_path(rank)]);
-    for path in of_ranks.chain([attempt.rendezvous_path(), attempt.control_path()]) {
+    let of_ranks = (0..world_size).flat_map(|rank| {
+        [
+            attempt.heartbeat_path(rank),
+            attempt.end_path(rank),
+            attempt.exit_path(rank),
+        ]
+    });
+    let of_attempt = [
+        attempt.rendezvous_path(),
+        attempt.control_path(),
+        attempt.orders_path(),
+    ];
+    for path in of_ranks.chain(of_attempt) {
         match fs::remove_file(&path) {
             Err(error) if !atomic::is_absent(&error) => {
                 return Err(Error::io("remove", &path, error));
@@ -243,6 +304,22 @@ pub fn write_end(attempt: &Attempt, rank: u32, end: &EndRecord) -> Result<()> {
 /// The file is there but cannot be read.
 pub fn read_end(attempt: &Attempt, rank: u32) -> Result<Option<EndRecord>> {
     read(&attempt.end_path(rank))
+}
+
+/// Writes how a rank's process ended. Its log and last words are complete before.
+///
+/// # Errors
+/// The file system refuses.
+pub fn write_exit(attempt: &Attempt, rank: u32, exit: &ExitRecord) -> Result<()> {
+    atomic::write_json(&attempt.exit_path(rank), exit)
+}
+
+/// How a rank's process ended, once that is known.
+///
+/// # Errors
+/// The file is there but cannot be read.
+pub fn read_exit(attempt: &Attempt, rank: u32) -> Result<Option<ExitRecord>> {
+    read(&attempt.exit_path(rank))
 }
 
 /// A file that may be absent, or, written by a program of another make, be cut short: both `None`.

@@ -158,6 +158,46 @@ fn ranges_and_contradictions() {
 }
 
 #[test]
+fn what_cannot_be_said_to_slurm() {
+    insta::assert_snapshot!(told_each(&[
+        "cluster: {parition: low, qoss: x, time-limit: 3, mem_per_cpu: 4}",
+        "cluster: {time: tomorrow}",
+        "cluster: {time: 1:2:3:4}",
+        "cluster: {time: 0}",
+        "cluster: {time: }",
+        "cluster: {mem: lots}",
+        "cluster: {mem: 400B}",
+        "cluster: {mem: -1}",
+        "cluster: {partition: ''}",
+        "cluster: {partition: [low]}",
+        "cluster:\n  account: \"a\\n#SBATCH --uid=0\"\n  qos: \"a\\0\"\n  comment: \"a\\rb\"",
+        "cluster: {comment: rocket=abc}",
+        "cluster: {use_volta32: true, constraint: 'a100|volta32gb'}",
+        "cluster: {exclude: n1}",
+        "cluster: {exclude: ['n[1-3]', 'n 4', '', n7, n7]}",
+        "cluster: {mail_user: ada@example.org}",
+        "cluster: {mail_type: [end, TIME_LIMIT_85]}",
+        "cluster: {setup: ['module load cuda', ' #SBATCH --uid=0', \"a\\x07\"]}",
+        "cluster: {setup: module load cuda}",
+        "cluster: {env: {RANK: 1, SLURM_X: 2, 'a b': 3, 1A: 4, A: \"x\\ny\", B: }}",
+        "cluster: {env: {WANDB_API_KEY: abc, MY_TOKEN: x, TOKENS: 3}}",
+        "cluster: {env: {A.B: 1}}",
+        "cluster: {env: [A]}",
+        "cluster: {secrets: [HF_TOKEN, HF_TOKEN, 'A=b', RANK]}",
+        "cluster: {env: {A: 1}, secrets: [A]}",
+        "cluster: {extra: {--exclusive: true, gpu_freq: high, Exclusive: true}}",
+        "cluster: {extra: {output: x, part: low, no-requeue: true, mem-per-cpu: 4G, sig: x}, mem: 0}",
+        "cluster: {extra: {exclusive: false, comm: x, switches: \"1\\n2\", nice: , licenses: [a]}}",
+        "cluster: {extra: {gres: 'gpu:8'}}",
+        "cluster: {extra: [exclusive]}",
+        "cluster: {srun_extra: {kill-on-bad-exit: 0, cpu-bind: cores, --mpi: none}}",
+        "cluster: {max_node_failures: -1, max_idle_time_limits: many, hang_minutes: 0}",
+        "cluster: {requeue: no}",
+        "cluster: {profile: ''}",
+    ]));
+}
+
+#[test]
 fn models() {
     let names = [
         "CL2L_R50_CL2P",

@@ -118,6 +118,83 @@ fn overrides_win_and_the_later_one_wins() {
 }
 
 #[test]
+fn time_and_memory_are_read_as_slurm_reads_them() {
+    for (text, seconds, shown) in [
+        ("30", 1800, "00:30:00"),
+        ("0:30", 30, "00:00:30"),
+        ("90:30", 5430, "01:30:30"),
+        ("2:00:00", 7200, "02:00:00"),
+        ("3-00:00:00", 259_200, "3-00:00:00"),
+        ("1-2", 93_600, "1-02:00:00"),
+        ("1-2:30", 95_400, "1-02:30:00"),
+        ("100:00:00", 360_000, "4-04:00:00"),
+    ] {
+        let limit: TimeLimit = text.parse().unwrap();
+        assert_eq!(limit, TimeLimit::Seconds(seconds), "{text}");
+        assert_eq!(limit.to_string(), shown, "{text}");
+        let read = read_set(GOOD, &[&format!("cluster.time={text}")]);
+        assert_eq!(read.cluster.time, Some(limit), "{text}");
+    }
+    let short: TimeLimit = "0:30".parse().unwrap();
+    assert_eq!(short.granted_seconds(), Some(60));
+    for text in ["UNLIMITED", "infinite", "-1"] {
+        assert_eq!(text.parse(), Ok(TimeLimit::Unlimited));
+    }
+    for (text, shown) in [
+        ("400G", "400G"),
+        ("0", "0"),
+        ("0G", "0"),
+        ("1500", "1500"),
+        ("64gb", "64G"),
+    ] {
+        let read = read_set(GOOD, &[&format!("cluster.mem={text}")]);
+        assert_eq!(read.cluster.mem.unwrap().as_str(), shown, "{text}");
+    }
+}
+
+#[test]
+fn what_slurm_is_asked_for_is_read_and_shown() {
+    let text = format!(
+        "{GOOD}cluster:
+  nodes: 2
+  partition: learn
+  account: 0123
+  constraint: a100|h100
+  use_volta32: true
+  exclude: ['n[1-2]', n7]
+  mail_type: [END, TIME_LIMIT_80]
+  time: 2:00:00
+  mem: 0
+  setup: ['module load cuda', 'export A=\"$(date)\"']
+  env: {{OMP_NUM_THREADS: 1, NCCL_DEBUG: INFO, EMPTY: ''}}
+  secrets: [HF_TOKEN]
+  extra: {{exclusive: true, switches: 1@1:00:00, gres: 'nvme:1', nice: 1.50}}
+  srun_extra: {{cpu-bind: cores}}
+"
+    );
+    let read = read(&text);
+    let cluster = &read.cluster;
+    assert_eq!(cluster.features().as_deref(), Some("(a100|h100)&volta32gb"));
+    let options: Vec<String> = cluster
+        .extra
+        .iter()
+        .map(|(name, flag)| flag.option(name))
+        .collect();
+    assert_eq!(
+        options,
+        [
+            "--exclusive",
+            "--gres=nvme:1",
+            "--nice=1.50",
+            "--switches=1@1:00:00"
+        ]
+    );
+    let yaml = read.to_yaml();
+    insta::assert_snapshot!(&yaml[yaml.find("cluster:").unwrap()..]);
+    assert_eq!(Experiment::from_resolved(&yaml).unwrap(), read);
+}
+
+#[test]
 fn paths_are_expanded_once() {
     let read = read_set(GOOD, &["data.root=$DATA/${DATA}x", "data.metadata=a$$b"]);
     assert_eq!(read.data.root, Path::new("/data set//data setx"));
@@ -189,6 +266,11 @@ fn the_recipe_hash_covers_what_decides_numbers() {
         "cluster.device=cpu",
         "cluster.cpus_per_task=1",
         "cluster.max_crashes=0",
+        "cluster.partition=gpu",
+        "cluster.time=1:00:00",
+        "cluster.env={A: 1}",
+        "cluster.setup=[module load cuda]",
+        "cluster.successor=true",
         "augment.multicrop_resize=224",
         // Written out, but as the default has it.
         "train.epochs=25",
@@ -217,6 +299,7 @@ fn every_number_has_a_range_and_every_range_a_number() {
             "train.max_steps=1",
             "cluster.tasks_per_node=1",
             "augment.multicrop_resize=1",
+            "cluster.hang_minutes=1",
         ],
     ))
     .unwrap();

@@ -6,7 +6,9 @@ use std::fs;
 
 use rocket_common::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::protocol::{self, Control, EndRecord, Heartbeat, Phase, StopReason};
+use rocket_common::protocol::{
+    self, Control, EndRecord, ExitRecord, Heartbeat, Phase, ProcessEnd, StopReason,
+};
 use rocket_common::run_dir::{Attempt, Claim};
 
 fn attempt() -> (tempfile::TempDir, Attempt) {
@@ -73,6 +75,22 @@ fn files_that_are_cut_short_are_nothing() {
 }
 
 #[test]
+fn exits_of_processes_are_flat_records() {
+    let (_root, attempt) = attempt();
+    assert_eq!(protocol::read_exit(&attempt, 3).unwrap(), None);
+    for (end, text) in [
+        (ProcessEnd::Code(7), r#"{"code":7,"node":"n2"}"#),
+        (ProcessEnd::Signal(9), r#"{"signal":9,"node":"n2"}"#),
+    ] {
+        let node = "n2".to_owned();
+        let exit = ExitRecord { end, node };
+        assert_eq!(serde_json::to_string(&exit).unwrap(), text);
+        protocol::write_exit(&attempt, 3, &exit).unwrap();
+        assert_eq!(protocol::read_exit(&attempt, 3).unwrap(), Some(exit));
+    }
+}
+
+#[test]
 fn clearing_leaves_only_logs() {
     let (_root, attempt) = attempt();
     protocol::write_control(
@@ -83,10 +101,16 @@ fn clearing_leaves_only_logs() {
     )
     .unwrap();
     protocol::write_heartbeat(&attempt, 0, &beat()).unwrap();
+    let exit = ExitRecord {
+        end: ProcessEnd::Code(0),
+        node: "n1".to_owned(),
+    };
+    protocol::write_exit(&attempt, 1, &exit).unwrap();
     fs::write(attempt.log_path(0), "said").unwrap();
     protocol::clear(&attempt, 2).unwrap();
     assert_eq!(protocol::read_control(&attempt).unwrap().stop, None);
     assert_eq!(protocol::read_heartbeat(&attempt, 0).unwrap(), None);
+    assert_eq!(protocol::read_exit(&attempt, 1).unwrap(), None);
     assert_eq!(fs::read_to_string(attempt.log_path(0)).unwrap(), "said");
 }
 

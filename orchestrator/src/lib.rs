@@ -10,6 +10,7 @@ pub mod output;
 pub mod pin;
 pub mod requests;
 mod runs;
+pub mod slurm;
 pub mod supervisor;
 mod view;
 

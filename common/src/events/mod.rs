@@ -115,8 +115,12 @@ pub enum EventKind {
         /// Why.
         reason: StopReason,
     },
+    /// The scheduler accepted the run as `job`.
+    Queued,
     /// The scheduler took the nodes.
     Preempted,
+    /// `nodes` are not to be used again.
+    NodeExcluded,
     /// The run waits for the scheduler again.
     Requeued,
     /// A zero-shot evaluation.
@@ -161,7 +165,9 @@ impl EventKind {
             Self::Restored { .. } => "restored",
             Self::StopRequested { .. } => "stop_requested",
             Self::Stopped { .. } => "stopped",
+            Self::Queued => "queued",
             Self::Preempted => "preempted",
+            Self::NodeExcluded => "node_excluded",
             Self::Requeued => "requeued",
             Self::Evaluated { .. } => "evaluated",
             Self::Finished => "finished",

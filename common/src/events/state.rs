@@ -87,6 +87,8 @@ pub struct RunState {
     pub started: Option<Timestamp>,
     /// When it settled.
     pub ended: Option<Timestamp>,
+    /// Nodes that are not to be used again, the oldest first.
+    pub excluded: Vec<String>,
     /// How often ranks took up work again: relaunches within attempts, and attempts after the first.
     pub resumptions: u32,
 }
@@ -130,6 +132,7 @@ pub fn derive(events: &[Event]) -> RunState {
         submitted: None,
         started: None,
         ended: None,
+        excluded: Vec::new(),
         resumptions: 0,
     };
     for event in events {
@@ -164,6 +167,10 @@ impl RunState {
             }
             EventKind::Checkpoint { .. } => self.checkpoint = event.step.or(self.checkpoint),
             EventKind::Evaluated { metrics } => self.metrics.clone_from(metrics),
+            EventKind::NodeExcluded => {
+                self.excluded.retain(|node| !event.nodes.contains(node));
+                self.excluded.extend_from_slice(&event.nodes);
+            }
             EventKind::Relaunched { .. } => self.resumptions += 1,
             EventKind::Failed { exit } => self.exit = Some(*exit),
             _ => {}
@@ -188,9 +195,10 @@ impl RunState {
             return Effect::Keep;
         }
         let set = match kind {
-            EventKind::Submitted { .. } | EventKind::Resumed { .. } | EventKind::Requeued => {
-                Pending
-            }
+            EventKind::Submitted { .. }
+            | EventKind::Resumed { .. }
+            | EventKind::Queued
+            | EventKind::Requeued => Pending,
             EventKind::AttemptStarted { .. } | EventKind::Relaunched { .. } => Running,
             // A stop that was asked for before the ranks ever ran, or after the end, changes nothing.
             EventKind::StopRequested { .. } if self.status == Running => Stopping,
@@ -249,7 +257,7 @@ impl RunState {
             | EventKind::Failed { .. }
             | EventKind::Cancelled
             | EventKind::SupervisorLost => true,
-            EventKind::Submitted { .. } | EventKind::Resumed { .. } => return,
+            EventKind::Submitted { .. } | EventKind::Resumed { .. } | EventKind::Queued => return,
             _ => false,
         };
         attempt.last_event = attempt.last_event.max(event.time);

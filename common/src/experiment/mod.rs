@@ -1,13 +1,17 @@
 //! The experiment: what a researcher writes, validated and with its defaults filled.
 //!
 //! [`parse`] reads a file with its overrides and gives either an [`Experiment`] or every mistake with
-//! its place. The serde structs of `sections.rs` are the only description of the keys: names, types
+//! its place. The serde structs of `sections.rs` and `cluster.rs` are the only description of the keys: names, types
 //! and choices in messages are learnt from them.
 
+mod cluster;
+mod cluster_rules;
 mod de;
 mod diagnostic;
 mod every;
+mod limits;
 mod names;
+mod options;
 mod ranges;
 mod resolved;
 mod rules;
@@ -16,9 +20,12 @@ mod sections;
 mod tree;
 mod vision;
 
+pub use cluster::{BackendKind, Cluster, DeviceKind};
 pub use diagnostic::Diagnostic;
 pub use every::Every;
+pub use limits::{Memory, TimeLimit};
 pub use names::all_names;
+pub use options::{DEFAULT_SECRETS, Flag, MailType};
 #[doc(hidden)]
 pub use ranges::ranged_keys;
 pub use resolved::RECIPE_SCHEMA;

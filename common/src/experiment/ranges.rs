@@ -86,7 +86,10 @@ pub(crate) const RANGES: &[(&str, Range)] = &[
     ("cluster.tasks_per_node", AtLeast(1.0)),
     ("cluster.cpus_per_task", AtLeast(1.0)),
     ("cluster.max_crashes", AtLeast(0.0)),
+    ("cluster.max_node_failures", AtLeast(0.0)),
+    ("cluster.max_idle_time_limits", AtLeast(0.0)),
     ("cluster.stop_grace_seconds", AtLeast(1.0)),
+    ("cluster.hang_minutes", Positive),
 ];
 
 impl Range {

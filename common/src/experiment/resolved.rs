@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::cluster::Cluster;
 use super::rules::TRAINING;
-use super::sections::{Augment, Cluster, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
+use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
 use crate::checkpoint::sha256_hex;
 use crate::error::{Error, Result};
 use crate::exit::ExitKind;

@@ -1,9 +1,10 @@
 //! What cannot be together. Ranges of single numbers are in [`super::ranges`].
 
+use super::cluster_rules;
 use super::diagnostic::{Place, Report};
 use super::names;
 use super::ranges;
-use super::sections::{Base, Child, DeviceKind, Experiment};
+use super::sections::{Base, Child, Experiment};
 use super::tree::{Node, Value};
 use super::vision::{VISION_NAMES, Vision};
 use crate::run_dir::suggest;
@@ -44,7 +45,7 @@ pub(crate) fn check(
         lookup,
     };
     rules.name();
-    rules.cluster();
+    cluster_rules::check(&experiment.cluster, rules.written, rules.report);
     if experiment.command.is_some() {
         rules.command();
         return;
@@ -162,34 +163,6 @@ impl Rules<'_> {
                 let place = self.written.entry(section).map(|entry| entry.place);
                 self.report.add(place.unwrap_or_default(), message);
             }
-        }
-    }
-
-    fn cluster(&mut self) {
-        let cluster = &self.experiment.cluster;
-        if cluster.tasks_per_node.is_none() && cluster.gpus_per_node == 0 {
-            self.add(
-                "cluster.gpus_per_node",
-                "without GPUs the number of ranks is not known; set 'cluster.tasks_per_node'",
-            );
-        }
-        let tasks = cluster.tasks_per_node.unwrap_or(cluster.gpus_per_node);
-        if cluster
-            .nodes
-            .checked_mul(tasks)
-            .is_none_or(|ranks| ranks > 1_000_000)
-        {
-            self.add(
-                "cluster.nodes",
-                "nodes x ranks per node is more than a million ranks",
-            );
-        }
-        if cluster.device == DeviceKind::Cuda && tasks > cluster.gpus_per_node {
-            let gpus = cluster.gpus_per_node;
-            self.add(
-                "cluster.tasks_per_node",
-                format!("each rank on CUDA has a GPU of its own: {tasks} ranks per node do not fit on {gpus} GPUs"),
-            );
         }
     }
 

@@ -2,9 +2,10 @@
 
 use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
+use super::cluster::Cluster;
 use super::de::Mistake;
 use super::diagnostic::Report;
-use super::sections::{Augment, Cluster, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
+use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
 use super::tree::{Entry, Node, Value, join};
 use super::vision::VitDims;
 use crate::run_dir::suggest;
@@ -139,6 +140,9 @@ fn clean<T: DeserializeOwned>(node: &mut Node, path: &str, report: &mut Report) 
         if path == "model" && entry.key == "vision" && matches!(entry.node.value, Value::Map(_)) {
             return clean_dims(entry, report);
         }
+        if path == "cluster" && matches!(entry.node.value, Value::Map(_)) {
+            clean_each::<T>(entry, path, report);
+        }
         keep_if_readable::<T>(entry, path, report)
     });
 }
@@ -159,6 +163,25 @@ fn clean_dims(entry: &mut Entry, report: &mut Report) -> bool {
         }
     }
     entry.node.entries().len() == keys::<VitDims>().len()
+}
+
+/// Takes the values of a wrong type out of a group whose keys are free, such as `cluster.env`.
+fn clean_each<T: DeserializeOwned>(entry: &mut Entry, path: &str, report: &mut Report) {
+    let group = entry.clone();
+    let Value::Map(inner) = &mut entry.node.value else {
+        return;
+    };
+    let alone = |one: &Entry| {
+        let mut group = group.clone();
+        group.node.value = Value::Map(vec![one.clone()]);
+        group
+    };
+    // If even the empty group is wrong, it is said once, of the whole.
+    let mut nothing = group.clone();
+    nothing.node.value = Value::Map(Vec::new());
+    if keep_if_readable::<T>(&nothing, path, &mut Report::default()) {
+        inner.retain(|one| keep_if_readable::<T>(&alone(one), path, report));
+    }
 }
 
 /// Tries one key by itself: whatever is wrong with the others, this one is judged.

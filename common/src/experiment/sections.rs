@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::cluster::Cluster;
 use super::every::Every;
 use super::vision::Vision;
 
@@ -424,77 +425,6 @@ impl Default for Eval {
             templates: "templates.json".into(),
             batch_size: 256,
         }
-    }
-}
-
-/// Who starts the ranks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BackendKind {
-    /// Slurm where there is `sbatch`, local elsewhere.
-    Auto,
-    /// Child processes on this machine.
-    Local,
-    /// sbatch and srun.
-    Slurm,
-}
-
-/// Where tensors live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// CUDA where there is one, else CPU.
-    Auto,
-    /// CPU and Gloo.
-    Cpu,
-    /// CUDA and NCCL.
-    Cuda,
-}
-
-/// `cluster:`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Cluster {
-    /// Who starts the ranks.
-    pub backend: BackendKind,
-    /// Nodes.
-    pub nodes: u32,
-    /// GPUs of a node.
-    pub gpus_per_node: u32,
-    /// Ranks of a node; one per GPU if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tasks_per_node: Option<u32>,
-    /// CPUs of a rank.
-    pub cpus_per_task: u32,
-    /// Where tensors live.
-    pub device: DeviceKind,
-    /// Relaunches after crashes before the run is given up; progress refills them.
-    pub max_crashes: u32,
-    /// Seconds ranks are given to reach a step boundary and save after a stop request.
-    pub stop_grace_seconds: u64,
-}
-
-impl Default for Cluster {
-    fn default() -> Self {
-        Self {
-            backend: BackendKind::Auto,
-            nodes: 4,
-            gpus_per_node: 8,
-            tasks_per_node: None,
-            cpus_per_task: 10,
-            device: DeviceKind::Auto,
-            max_crashes: 3,
-            stop_grace_seconds: 300,
-        }
-    }
-}
-
-impl Cluster {
-    /// Number of ranks, W.
-    #[must_use]
-    pub fn world_size(&self) -> u32 {
-        self.nodes
-            .saturating_mul(self.tasks_per_node.unwrap_or(self.gpus_per_node))
     }
 }
 

@@ -1,9 +1,7 @@
 //! Attempts: numbered by a claim that only one can win, fenced by the existence of a higher number.
 //! No clock decides anything here.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -80,6 +78,18 @@ impl Attempt {
         self.dir.join("control.json")
     }
 
+    /// `orders.json`.
+    #[must_use]
+    pub fn orders_path(&self) -> PathBuf {
+        self.dir.join("orders.json")
+    }
+
+    /// `stacks/`: what ranks that stood still were doing.
+    #[must_use]
+    pub fn stacks_dir(&self) -> PathBuf {
+        self.dir.join("stacks")
+    }
+
     /// `rendezvous.json`.
     #[must_use]
     pub fn rendezvous_path(&self) -> PathBuf {
@@ -114,6 +124,12 @@ impl Attempt {
     #[must_use]
     pub fn end_path(&self, rank: u32) -> PathBuf {
         self.ranks_dir().join(format!("{rank}.end.json"))
+    }
+
+    /// `ranks/<rank>.exit.json`.
+    #[must_use]
+    pub fn exit_path(&self, rank: u32) -> PathBuf {
+        self.ranks_dir().join(format!("{rank}.exit.json"))
     }
 }
 
@@ -185,30 +201,8 @@ impl RunDir {
     /// # Errors
     /// The file system refuses.
     pub fn try_claim(&self, number: u32, claim: &Claim) -> Result<Option<Attempt>> {
-        let path = self.claim_path(number);
         let attempt = self.attempt(number);
-        let failed = |error| Error::io("claim", &path, error);
-        let aside = self
-            .attempts_dir()
-            .join(format!(".claim-{}", atomic::unique()));
-        let result = (|| {
-            let mut file = File::create_new(&aside)?;
-            serde_json::to_writer(&mut file, claim)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            // link() fails if the name exists: exactly one wins. Over NFS its answer can be lost and
-            // the repeated request refused, so the number of links decides, as link(2) advises.
-            match fs::hard_link(&aside, &path) {
-                Ok(()) => Ok(true),
-                Err(error) => match fs::metadata(&aside)?.nlink() {
-                    2 => Ok(true),
-                    _ if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-                    _ => Err(error),
-                },
-            }
-        })();
-        let _ = fs::remove_file(&aside);
-        if !result.map_err(failed)? {
+        if !atomic::create_json(&self.claim_path(number), claim)? {
             return Ok(None);
         }
         let ranks = attempt.ranks_dir();

@@ -5,6 +5,7 @@
 //!   run.json                 what was submitted                                  [Manifest]
 //!   experiment.yaml          resolved
 //!   events/<writer>.jsonl    append-only, one file per writer                    [crate::events]
+//!   submissions/000.json     each hand-over to the scheduler: meant, then done       [Intent], [JobRecord]
 //!   attempts/000.claim       who owns attempt 0; exactly one can make it         [Claim]
 //!   attempts/000/            control, rendezvous, supervisor log, ranks/         [Attempt]
 //!   checkpoints/step-00001200/                                                   [crate::checkpoint]
@@ -14,10 +15,12 @@
 mod attempt;
 mod manifest;
 mod registry;
+mod submission;
 
 pub use attempt::{Attempt, Claim};
 pub use manifest::{Bundle, Manifest};
 pub use registry::{find, is_run_id, list, name_of_run_id, run_id, suggest};
+pub use submission::{Intent, JobRecord};
 
 use std::fs;
 use std::io;
@@ -134,6 +137,12 @@ impl RunDir {
     #[must_use]
     pub fn attempts_dir(&self) -> PathBuf {
         self.path.join("attempts")
+    }
+
+    /// `submissions/`.
+    #[must_use]
+    pub fn submissions_dir(&self) -> PathBuf {
+        self.path.join("submissions")
     }
 
     /// `checkpoints/`.
