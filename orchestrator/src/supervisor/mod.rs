@@ -8,6 +8,7 @@ mod decide;
 mod ending;
 mod log;
 mod signals;
+pub mod stacks;
 mod verify;
 mod watchdog;
 
