@@ -6,10 +6,11 @@ mod backend;
 pub mod client;
 pub mod job;
 pub mod queue;
+mod quote;
 pub(crate) mod rank;
 pub mod reason;
 pub mod script;
-pub(crate) mod secrets;
+pub mod secrets;
 mod step;
 pub(crate) mod submission;
 
