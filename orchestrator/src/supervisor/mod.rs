@@ -9,7 +9,7 @@ mod ending;
 mod log;
 mod scheduled;
 mod signals;
-pub(crate) mod stacks;
+pub mod stacks;
 mod verify;
 mod watchdog;
 
