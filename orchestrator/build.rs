@@ -12,5 +12,6 @@ fn main() {
         "orchestrator/Cargo.toml",
         "orchestrator/build.rs",
         "orchestrator/src",
+        "templates",
     ]);
 }

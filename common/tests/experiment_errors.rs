@@ -165,6 +165,8 @@ fn what_cannot_be_said_to_slurm() {
         "cluster: {time: 1:2:3:4}",
         "cluster: {time: 0}",
         "cluster: {time: }",
+        "cluster: {time: 5}",
+        "cluster: {time: 1, stop_grace_seconds: 55}",
         "cluster: {mem: lots}",
         "cluster: {mem: 400B}",
         "cluster: {mem: -1}",

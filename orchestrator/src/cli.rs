@@ -45,6 +45,7 @@ enum Command {
     Cancel(commands::cancel::Args),
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
+    Doctor(commands::doctor::Args),
     #[command(hide = true)]
     Supervise(commands::supervise::Args),
 }
@@ -61,6 +62,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Cancel(args) => commands::cancel::run(args, &runs),
         Command::Preempt(args) => commands::preempt::run(args, &runs),
         Command::Resume(args) => commands::resume::run(args, &runs),
+        Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Supervise(args) => commands::supervise::run(args),
     }
 }

@@ -167,6 +167,9 @@ impl Default for Cluster {
 /// The feature that `use_volta32` asks for.
 pub(crate) const VOLTA32: &str = "volta32gb";
 
+/// `--signal` takes 16 bits.
+const MOST_SIGNAL_SECONDS: u64 = 65_535;
+
 impl Cluster {
     /// Number of ranks, W.
     #[must_use]
@@ -178,6 +181,17 @@ impl Cluster {
     #[must_use]
     pub fn ranks_per_node(&self) -> u32 {
         self.tasks_per_node.unwrap_or(self.gpus_per_node)
+    }
+
+    /// Seconds before the time limit at which the supervisor is told (`--signal`): the grace of a
+    /// stop, and a margin to hand the job back, since Slurm counts in steps of up to a minute.
+    #[must_use]
+    pub fn signal_seconds(&self) -> u64 {
+        let limit = self.time.and_then(TimeLimit::granted_seconds);
+        let margin = limit.map_or(60, |limit| (limit / 10).clamp(5, 60));
+        self.stop_grace_seconds
+            .saturating_add(margin)
+            .min(MOST_SIGNAL_SECONDS)
     }
 
     /// `constraint` and `use_volta32` together, as Slurm reads them.

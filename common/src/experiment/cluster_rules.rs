@@ -3,6 +3,7 @@
 
 use super::cluster::{Cluster, DeviceKind, VOLTA32};
 use super::diagnostic::Report;
+use super::limits::TimeLimit;
 use super::options;
 use super::tree::{Node, Value};
 
@@ -26,6 +27,9 @@ const RESERVED: [&str; 13] = [
 /// Beginnings of variables that are Slurm's or rocket's.
 const RESERVED_PREFIXES: [&str; 5] = ["ROCKET_", "SLURM_", "SBATCH_", "SRUN_", "SLURMD_"];
 
+/// Slurm refuses texts of more than 1024 bytes; rocket adds to some.
+const LONGEST: usize = 900;
+
 struct Rules<'a> {
     cluster: &'a Cluster,
     written: &'a Node,
@@ -40,6 +44,7 @@ pub(crate) fn check(cluster: &Cluster, written: &Node, report: &mut Report) {
         report,
     };
     rules.size();
+    rules.time();
     rules.words();
     rules.constraint();
     rules.exclude();
@@ -103,6 +108,21 @@ impl Rules<'_> {
             self.add(
                 "tasks_per_node",
                 format!("each rank on CUDA has a GPU of its own: {tasks} ranks per node do not fit on {gpus} GPUs"),
+            );
+        }
+    }
+
+    /// The stop request comes before the time limit, and something must come before that.
+    fn time(&mut self) {
+        let cluster = self.cluster;
+        let Some(limit) = cluster.time.and_then(TimeLimit::granted_seconds) else {
+            return;
+        };
+        let (signal, grace) = (cluster.signal_seconds(), cluster.stop_grace_seconds);
+        if signal >= limit {
+            self.add(
+                "time",
+                format!("'cluster.time' is {limit} s, and ranks are asked to stop {signal} s before its end: no time is left to train; make it longer or 'cluster.stop_grace_seconds', {grace}, shorter"),
             );
         }
     }
@@ -266,6 +286,11 @@ impl Rules<'_> {
 fn not_a_line(text: &str) -> Option<String> {
     if text.trim().is_empty() {
         return Some("is empty; leave the key out for Slurm's default".to_owned());
+    }
+    if text.len() > LONGEST {
+        return Some(format!(
+            "is longer than the {LONGEST} bytes that Slurm takes"
+        ));
     }
     text.chars().any(char::is_control).then(|| {
         let shown = text.escape_debug();

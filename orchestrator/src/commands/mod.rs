@@ -1,6 +1,7 @@
 //! One file per command: its arguments and what it does.
 
 pub(crate) mod cancel;
+pub(crate) mod doctor;
 pub(crate) mod logs;
 pub(crate) mod plot;
 pub(crate) mod preempt;
