@@ -263,6 +263,10 @@ impl<'a> Watch<'a> {
 
     fn on_signal(&mut self, asked: Asked, events: &mut Events) {
         match asked {
+            // A scheduler sends the same signal for every reason; which it was, is asked afterwards.
+            Asked::Stop(StopReason::Preempted) if self.context.backend.job().is_some() => {
+                self.stop(StopReason::Signal, events);
+            }
             Asked::Stop(reason) => self.stop(reason, events),
             Asked::Interrupt if self.did.stop.is_some() => self.kill(),
             Asked::Interrupt => {
