@@ -360,7 +360,10 @@ impl Rules<'_> {
 }
 
 /// Fills in `$X` and `${X}`; `$$` is a dollar sign.
-fn expand(path: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub(crate) fn expand(
+    path: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('$') {
