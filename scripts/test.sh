@@ -43,6 +43,12 @@ if [ "${1:-}" = check ]; then
     summary
     exit
 fi
+# Where Slurm cannot be had its tests are skipped, but not where everything must be shown.
+if [ "${CI:-}" = true ]; then
+    part slurm scripts/cluster.sh packages
+else
+    scripts/cluster.sh packages || say "the tests on a Slurm cluster will be skipped, for the reason above"
+fi
 # The whole-program tests run the binaries of target/release, so these come first.
 if part build cargo build --release --locked --workspace; then
     part unit cargo test --release --locked --workspace --exclude rocket-whole-program --no-fail-fast

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Project, Text};
+use support::{Project, Text, checkpoint_sums, curve, last_step, pid_of_rank};
 
 const STEPS: u64 = 80;
 
@@ -62,52 +62,7 @@ fn finished(project: &Project, run: &str) {
 
 /// Checksums of what the final checkpoint holds.
 fn final_state(run: &Path) -> BTreeMap<String, String> {
-    let path = run.join(format!("checkpoints/step-{STEPS:08}/manifest.json"));
-    let manifest: Value =
-        serde_json::from_slice(&fs::read(&path).expect("a final checkpoint")).expect("JSON");
-    manifest["sections"]
-        .as_array()
-        .expect("sections")
-        .iter()
-        .filter(|section| section["name"] != "state")
-        .map(|section| {
-            let text = |key: &str| section[key].as_str().expect("text").to_owned();
-            (text("name"), text("sha256"))
-        })
-        .collect()
-}
-
-/// Loss, every term, gradient norm and learning rate of every step.
-fn curve(run: &Path) -> Vec<Value> {
-    let machine = ["samples_per_second", "wait_share", "resident_bytes"];
-    fs::read_to_string(run.join("metrics.jsonl"))
-        .expect("metrics")
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
-        .filter(|line| line["kind"] == "train")
-        .map(|mut line| {
-            machine.iter().for_each(|key| {
-                line.as_object_mut().expect("an object").remove(*key);
-            });
-            line
-        })
-        .collect()
-}
-
-fn pid_of_rank(run: &Path, rank: u32) -> i32 {
-    let mut attempts: Vec<PathBuf> = fs::read_dir(run.join("attempts"))
-        .expect("attempts")
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    attempts.sort();
-    let beat = attempts
-        .pop()
-        .expect("an attempt")
-        .join(format!("ranks/{rank}.beat.json"));
-    let beat: Value = serde_json::from_slice(&fs::read(beat).expect("a heartbeat")).expect("JSON");
-    i32::try_from(beat["pid"].as_i64().expect("a pid")).expect("a pid")
+    checkpoint_sums(run, STEPS)
 }
 
 fn pid_of_supervisor(run: &Path) -> i32 {
@@ -128,17 +83,9 @@ fn kill(pid: i32) {
 
 /// Waits until the run has made `step` steps.
 fn reach(project: &Project, run: &str, step: u64) {
-    let metrics = run_dir(project, run).join("metrics.jsonl");
+    let run = run_dir(project, run);
     let start = std::time::Instant::now();
-    loop {
-        let text = fs::read_to_string(&metrics).unwrap_or_default();
-        let last = text
-            .lines()
-            .rev()
-            .find_map(|line| serde_json::from_str::<Value>(line).ok()?["step"].as_u64());
-        if last.is_some_and(|last| last >= step) {
-            return;
-        }
+    while last_step(&run) < step {
         assert!(
             start.elapsed() < Duration::from_secs(60),
             "step {step} is not reached"

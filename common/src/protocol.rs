@@ -72,7 +72,9 @@ pub struct Control {
 pub struct Orders {
     /// Write what the ranks are doing to the attempt's `stacks/`.
     pub stacks: bool,
-    /// Kill the ranks.
+    /// Send SIGTERM to the ranks, for programs that do not read `control.json`.
+    pub term: bool,
+    /// Kill the ranks, and leave.
     pub kill: bool,
 }
 

@@ -45,8 +45,11 @@ enum Command {
     Cancel(commands::cancel::Args),
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
+    Doctor(commands::doctor::Args),
     #[command(hide = true)]
     Supervise(commands::supervise::Args),
+    #[command(hide = true)]
+    Rank(commands::rank::Args),
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -61,7 +64,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Cancel(args) => commands::cancel::run(args, &runs),
         Command::Preempt(args) => commands::preempt::run(args, &runs),
         Command::Resume(args) => commands::resume::run(args, &runs),
+        Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Supervise(args) => commands::supervise::run(args),
+        Command::Rank(args) => commands::rank::run(args),
     }
 }
 

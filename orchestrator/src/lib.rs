@@ -5,6 +5,7 @@ mod build;
 pub mod bundle;
 mod cli;
 mod commands;
+pub mod doctor;
 mod experiment;
 pub mod output;
 pub mod pin;

@@ -3,8 +3,11 @@
 
 mod npy;
 mod project;
+mod run;
+pub mod slurm;
 
 pub use project::{Project, Text};
+pub use run::{attempt, checkpoint_sums, curve, last_step, pid_of_rank, tail};
 
 use std::path::{Path, PathBuf};
 

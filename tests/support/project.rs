@@ -1,5 +1,6 @@
 //! A small project: an experiment, its data and a git repository around them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::npy;
+use crate::slurm::User;
 
 /// Side of the images in pixels.
 const SIDE: u32 = 16;
@@ -61,6 +63,11 @@ impl Text for Output {
 pub struct Project {
     dir: TempDir,
     path: PathBuf,
+    /// Whoever it belongs to and works in it; this process's user if nobody.
+    user: Option<User>,
+    /// Folder of the programs.
+    binaries: PathBuf,
+    env: Vec<(String, OsString)>,
 }
 
 impl Project {
@@ -70,15 +77,51 @@ impl Project {
     /// The file system or git refuses.
     #[must_use]
     pub fn new(max_steps: u64) -> Self {
+        let anywhere = std::env::temp_dir();
+        Self::make(max_steps, &anywhere, None, crate::binaries(), Vec::new())
+    }
+
+    /// Makes it below a folder for a user of this machine, who runs the programs of `binaries` with
+    /// these variables.
+    ///
+    /// # Panics
+    /// The file system or git refuses.
+    #[must_use]
+    pub fn of_user(
+        max_steps: u64,
+        parent: &Path,
+        user: &User,
+        binaries: PathBuf,
+        env: Vec<(String, OsString)>,
+    ) -> Self {
+        Self::make(max_steps, parent, Some(user.clone()), binaries, env)
+    }
+
+    fn make(
+        max_steps: u64,
+        parent: &Path,
+        user: Option<User>,
+        binaries: PathBuf,
+        env: Vec<(String, OsString)>,
+    ) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("rocket-project-")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("a temporary folder");
         let path = dir.path().canonicalize().expect("the folder is there");
-        let project = Self { dir, path };
+        let project = Self {
+            dir,
+            path,
+            user,
+            binaries,
+            env,
+        };
         project.write("exp.yaml", &experiment(max_steps));
         project.write(".gitignore", "/data\n/runs\n");
         project.write_data();
+        if let Some(user) = &project.user {
+            user.own(&project.path);
+        }
         project.git(&["init", "--quiet", "--initial-branch", "main"]);
         project.commit("Start");
         project
@@ -97,7 +140,10 @@ impl Project {
     pub fn write(&self, file: &str, content: &str) {
         let path = self.path.join(file);
         fs::create_dir_all(path.parent().expect("a folder")).expect("folder made");
-        fs::write(path, content).expect("file written");
+        fs::write(&path, content).expect("file written");
+        if let Some(user) = &self.user {
+            user.own(&path);
+        }
     }
 
     /// Commits everything that is not ignored.
@@ -112,6 +158,9 @@ impl Project {
     /// It fails.
     pub fn git(&self, args: &[&str]) -> String {
         let mut command = Command::new("git");
+        if let Some(user) = &self.user {
+            user.become_in(&mut command);
+        }
         command
             .args(["-c", "user.name=Test", "-c", "user.email=test@example.org"])
             .args(args)
@@ -124,16 +173,22 @@ impl Project {
     /// A program with the release binaries first on its path, in the repository's top folder.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut path = crate::binaries().into_os_string();
+        let mut path = self.binaries.clone().into_os_string();
         path.push(":");
-        path.push(std::env::var_os("PATH").unwrap_or_default());
         let mut command = Command::new(program);
+        if let Some(user) = &self.user {
+            user.become_in(&mut command);
+            path.push("/usr/local/bin:/usr/bin:/bin");
+        } else {
+            path.push(std::env::var_os("PATH").unwrap_or_default());
+        }
         command
             .current_dir(&self.path)
             .env("PATH", path)
             .env_remove("ROCKET_RUNS")
             .env_remove("LIBTORCH")
-            .env_remove("LD_LIBRARY_PATH");
+            .env_remove("LD_LIBRARY_PATH")
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -142,7 +197,7 @@ impl Project {
     /// # Panics
     /// It cannot be started.
     pub fn rocket(&self, args: &[&str]) -> Output {
-        self.command(&crate::binaries().join("rocket").to_string_lossy())
+        self.command(&self.binaries.join("rocket").to_string_lossy())
             .args(args)
             .output()
             .expect("rocket starts")

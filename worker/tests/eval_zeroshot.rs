@@ -3,6 +3,7 @@
 
 mod eval_support;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -18,6 +19,7 @@ use rocket_worker::eval::{
 };
 use tch::{Kind, Tensor};
 
+const CONTINUE: ControlFlow<()> = ControlFlow::Continue(());
 const CLASSES: usize = 7;
 const SAMPLES: usize = 101;
 const SIDE: usize = 4;
@@ -155,7 +157,7 @@ fn run(
         shard,
         &set.name,
     )?;
-    score(model, &classifier, set, settings, shard, |_, _| {})
+    score(model, &classifier, set, settings, shard, |_, _| CONTINUE)
 }
 
 /// Sums over threads that stand for ranks.
@@ -372,7 +374,7 @@ fn embeddings_that_are_not_finite_give_no_score() {
         &set,
         &SETTINGS,
         &Shard::alone(),
-        |_, _| {},
+        |_, _| CONTINUE,
     );
     insta::assert_snapshot!(error.expect_err("no score").to_string(), @r"the image embeddings of head h hold NaN or infinity, so that 'synthetic' cannot be scored; the weights of this checkpoint are not usable");
 }
@@ -433,11 +435,32 @@ fn progress_ends_at_this_ranks_images() {
         &set,
         &SETTINGS,
         &Shard::alone(),
-        |done, total| seen.push((done, total)),
+        |done, total| {
+            seen.push((done, total));
+            CONTINUE
+        },
     )
     .expect("scores");
     assert_eq!(seen.len(), 13);
     assert_eq!((seen[0], seen[12]), ((8, 101), (101, 101)));
+}
+
+#[test]
+fn an_evaluation_that_is_broken_off_gives_no_score() {
+    let set = usual();
+    let shard = Shard::alone();
+    let classifier =
+        Classifier::new(&MODEL, &set.prompts, &tokenize, 5, &shard, &set.name).expect("classes");
+    let mut batches = 0;
+    let error = score(&MODEL, &classifier, &set, &SETTINGS, &shard, |_, _| {
+        batches += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!(batches, 1);
+    assert!(
+        matches!(error, Err(EvalError::SampleCount { seen: 8, .. })),
+        "{error:?}"
+    );
 }
 
 #[test]

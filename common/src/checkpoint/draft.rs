@@ -149,6 +149,8 @@ impl Draft {
                 dir_name(self.step),
                 atomic::unique()
             ));
+            // Reading it back may have taken minutes.
+            self.run.fence_check(self.attempt).map_err(as_checkpoint)?;
             fs::rename(&path, &aside).map_err(|error| failed("rename", &path, error))?;
         }
         fs::rename(&self.dir, &path).map_err(|error| failed("publish", &path, error))?;

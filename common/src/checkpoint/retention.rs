@@ -90,6 +90,8 @@ pub fn prune(run: &RunDir, attempt: u32, keep: &Keep) -> Result<Pruned> {
         if kept.contains(step) || later {
             continue;
         }
+        // A newer attempt may be reading it.
+        run.fence_check(attempt)?;
         remove(&place, &dir_name(*step))?;
         removed.push(*step);
     }

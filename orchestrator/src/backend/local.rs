@@ -18,15 +18,15 @@ use rocket_common::run_dir::{Manifest, RunDir};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{Backend, Control, Launch, Liveness, RankExit, Running, leftovers};
+use super::{Backend, Control, Handover, Launch, Liveness, Outlook, RankExit, Running, leftovers};
 use crate::bundle;
-use crate::supervisor::Exit;
+use crate::supervisor::{Exit, stacks};
 
 /// What the detached supervisor prints outside its log, by name within the run directory.
 const OUTPUT: &str = "supervisor.out";
 
 /// Ranks as child processes of the supervisor, which is detached from the terminal.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Local;
 
 impl Backend for Local {
@@ -34,7 +34,8 @@ impl Backend for Local {
         BackendKind::Local
     }
 
-    fn submit(&self, run: &RunDir, manifest: &Manifest) -> Result<()> {
+    fn submit(&self, handover: &Handover<'_>) -> Result<Option<String>> {
+        let Handover { run, manifest, .. } = *handover;
         let program = manifest.bundle.dir.join(bundle::ROCKET);
         let path = run.path().join(OUTPUT);
         let failed = |error| Error::io("write", &path, error);
@@ -59,7 +60,7 @@ impl Backend for Local {
         }
         command
             .spawn()
-            .map(drop)
+            .map(|_| None)
             .map_err(|error| Error::io("start the supervisor", &program, error))
     }
 
@@ -103,17 +104,16 @@ impl Backend for Local {
         })
     }
 
-    fn liveness(&self, run: &RunDir) -> Result<Liveness> {
+    fn outlook(&self, run: &RunDir, _manifest: &Manifest) -> Result<Outlook> {
         let Some(highest) = run.highest_attempt()? else {
-            return Ok(Liveness::Gone);
+            return Ok(Outlook::of(Liveness::Gone));
         };
-        Ok(
-            match run.claim_of(highest)?.and_then(|claim| claim.is_alive()) {
-                Some(true) => Liveness::Alive,
-                Some(false) => Liveness::Gone,
-                None => Liveness::Unknown,
-            },
-        )
+        let alive = run.claim_of(highest)?.and_then(|claim| claim.is_alive());
+        Ok(Outlook::of(match alive {
+            Some(true) => Liveness::Alive,
+            Some(false) => Liveness::Gone,
+            None => Liveness::Unknown,
+        }))
     }
 }
 
@@ -213,6 +213,16 @@ impl Control for Groups {
     fn signal(&mut self, signal: Signal) {
         for group in &self.groups {
             let _ = killpg(group.pid, signal);
+        }
+    }
+
+    fn save_stacks(&mut self) {
+        let dir = self.run.attempt(self.attempt).stacks_dir();
+        for group in &self.groups {
+            let path = dir.join(format!("{}.txt", group.rank));
+            if let Err(error) = stacks::save(group.pid.as_raw().unsigned_abs(), &path) {
+                tracing::warn!("{error}");
+            }
         }
     }
 

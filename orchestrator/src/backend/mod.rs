@@ -1,12 +1,14 @@
 //! Who runs supervisors and ranks. The supervisor is the same for every backend.
 
-mod leftovers;
+pub(crate) mod leftovers;
 mod local;
 
 pub use local::Local;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rocket_common::error::Result;
@@ -14,7 +16,12 @@ use rocket_common::experiment::BackendKind;
 use rocket_common::run_dir::{Attempt, Manifest, RunDir};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::slurm::Slurm;
+use crate::slurm::job::{Fate, Over};
 use crate::supervisor::Exit;
+
+/// How long a person waits for a scheduler that does not answer.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the ranks of an attempt are.
 #[derive(Debug)]
@@ -60,6 +67,8 @@ pub trait Control {
     fn ended(&mut self, rank: u32);
     /// Sends a signal to those ranks that still run.
     fn signal(&mut self, signal: Signal);
+    /// Writes what the ranks are doing to the attempt's `stacks/`, as far as that can be seen.
+    fn save_stacks(&mut self);
     /// Ends everything that the ranks have started, at once.
     fn kill(&mut self);
 }
@@ -75,16 +84,144 @@ pub enum Liveness {
     Unknown,
 }
 
+/// What a backend knows of a run from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    /// Whether somebody works on it.
+    pub liveness: Liveness,
+    /// The scheduler's job.
+    pub job: Option<String>,
+    /// The job has nodes.
+    pub running: bool,
+    /// What it waits for, in words.
+    pub waiting: Option<String>,
+    /// What to do about that.
+    pub hint: Option<String>,
+    /// It waits until somebody releases it.
+    pub held: bool,
+    /// Why less is known than usual.
+    pub trouble: Option<String>,
+}
+
+impl Outlook {
+    /// With nothing but the liveness.
+    #[must_use]
+    pub fn of(liveness: Liveness) -> Self {
+        Self {
+            liveness,
+            job: None,
+            running: false,
+            waiting: None,
+            hint: None,
+            held: false,
+            trouble: None,
+        }
+    }
+}
+
+/// A run that is handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Handover<'a> {
+    /// The run.
+    pub run: &'a RunDir,
+    /// What was submitted.
+    pub manifest: &'a Manifest,
+    /// Why: `submit`, `resume`, `heal`, ...
+    pub why: &'a str,
+    /// Nodes that are not to be used, besides the experiment's.
+    pub exclude: &'a [String],
+    /// Job that must be gone before.
+    pub after: Option<&'a str>,
+    /// Number of the submission, where the caller decided on the strength of what it saw before;
+    /// the next one if absent.
+    pub number: Option<u32>,
+    /// What the supervisor before was found to have died of.
+    pub lost: Option<&'a str>,
+    /// How long to wait for a scheduler that does not answer.
+    pub patience: Duration,
+}
+
+impl<'a> Handover<'a> {
+    /// An ordinary one.
+    #[must_use]
+    pub fn new(run: &'a RunDir, manifest: &'a Manifest, why: &'a str) -> Self {
+        Self {
+            run,
+            manifest,
+            why,
+            exclude: &[],
+            after: None,
+            number: None,
+            lost: None,
+            patience: PATIENCE,
+        }
+    }
+}
+
+/// What became of a wish to be queued again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requeued {
+    /// It is queued; what is left of the job is about to be ended.
+    Done {
+        /// The nodes that were named are not used again.
+        excluded: bool,
+    },
+    /// The scheduler does not answer, in its words.
+    Silent(String),
+    /// The scheduler does not allow it, in its words.
+    Refused(String),
+}
+
 /// A way of running a run.
 pub trait Backend {
     /// Its name.
     fn kind(&self) -> BackendKind;
 
-    /// Hands the run over, so that its supervisor starts now or later. Returns at once.
+    /// Says of which users runs will be asked about, so that one request can answer for all.
+    fn prepare(&self, _users: &BTreeSet<String>) {}
+
+    /// Hands the run over, so that its supervisor starts now or later; gives the scheduler's job.
     ///
     /// # Errors
     /// It was not accepted.
-    fn submit(&self, run: &RunDir, manifest: &Manifest) -> Result<()>;
+    fn submit(&self, handover: &Handover<'_>) -> Result<Option<String>>;
+
+    /// Whether somebody works on the run, and what it waits for.
+    ///
+    /// # Errors
+    /// The run directory cannot be read. A scheduler that does not answer is no error.
+    fn outlook(&self, run: &RunDir, manifest: &Manifest) -> Result<Outlook>;
+
+    /// Takes a job that waits out of the scheduler's queue.
+    ///
+    /// # Errors
+    /// The scheduler does not answer, or refuses.
+    fn end_waiting(&self, _job: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the scheduler still remembers of the end of a run's job that has left its queue.
+    fn epitaph(&self, _job: &str) -> Option<Over> {
+        None
+    }
+
+    /// Checks that this process is where the run's supervisor is to be.
+    ///
+    /// # Errors
+    /// It is not; kind [`rocket_common::exit::ExitKind::Fenced`] if another submission has taken its place.
+    fn enter(&self, _run: &RunDir, _submission: Option<u32>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The job that this supervisor runs in.
+    fn job(&self) -> Option<String> {
+        None
+    }
+
+    /// Name of this supervisor's file of events, which no other process writes.
+    fn writer(&self) -> String {
+        "supervisor".into()
+    }
 
     /// Nodes that ranks would run on; called by the supervisor.
     fn nodes(&self) -> Vec<String>;
@@ -96,24 +233,41 @@ pub trait Backend {
     /// A rank cannot be started; those already started are ended.
     fn launch(&self, launch: &Launch<'_>) -> Result<Running>;
 
-    /// Whether somebody works on the run.
+    /// What becomes of this supervisor's job.
+    fn fate(&self, _run: &RunDir) -> Fate {
+        Fate::Runs
+    }
+
+    /// Which of these nodes ranks cannot be trusted to, with their states.
+    fn sick(&self, _nodes: &[String]) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Has this supervisor's job queued again, without some nodes. Its processes are ended by that.
     ///
     /// # Errors
-    /// The run directory cannot be read.
-    fn liveness(&self, run: &RunDir) -> Result<Liveness>;
+    /// There is no job.
+    fn requeue(&self, _exclude: &[String]) -> Result<Requeued> {
+        Ok(Requeued::Refused("nobody queues anything here".into()))
+    }
 }
 
-/// The backend of a run.
-///
-/// # Errors
-/// None yet: Slurm comes with its backend.
-pub fn of(kind: BackendKind) -> Result<Box<dyn Backend>> {
-    match kind {
-        BackendKind::Local | BackendKind::Auto => Ok(Box::new(Local)),
-        BackendKind::Slurm => Err(rocket_common::error::Error::new(
-            rocket_common::exit::ExitKind::Usage,
-            "this version of rocket has no Slurm backend",
-        )
-        .hint("set 'cluster: {backend: local}'")),
+/// The backends, each made once, so that all runs share one picture of the scheduler's queue.
+#[derive(Default)]
+pub struct Backends {
+    local: Local,
+    slurm: Slurm,
+}
+
+impl Backends {
+    /// The backend of a run.
+    #[must_use]
+    pub fn of(&self, kind: BackendKind) -> &dyn Backend {
+        match kind {
+            BackendKind::Local => &self.local,
+            BackendKind::Slurm => &self.slurm,
+            BackendKind::Auto if Slurm::is_here() => &self.slurm,
+            BackendKind::Auto => &self.local,
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! One file per command: its arguments and what it does.
 
 pub(crate) mod cancel;
+pub(crate) mod doctor;
 pub(crate) mod logs;
 pub(crate) mod plot;
 pub(crate) mod preempt;
+pub(crate) mod rank;
 pub(crate) mod resume;
 pub(crate) mod show;
 pub(crate) mod status;

@@ -1,10 +1,12 @@
-//! What an ending means: a pure function of (what happened, history, policy) to an action. No clock,
-//! no file, no process.
+//! What an ending means: a pure function of (what happened, where, history, policy) to an action. No
+//! clock, no file, no process.
 
 use std::time::Duration;
 
 use rocket_common::exit::ExitKind;
 use rocket_common::protocol::StopReason;
+
+use crate::slurm::job::{Fate, Over};
 
 /// How an attempt's ranks ended, all of them together.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,10 +59,16 @@ pub enum Ending {
 }
 
 /// What came before, since the run was submitted or resumed by a user.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     /// Crashes and hangs since the last progress; this ending is not among them.
     pub crashes: u32,
+    /// Nodes lost since the last progress.
+    pub node_failures: u32,
+    /// Time limits reached since the last progress.
+    pub time_limits: u32,
+    /// Node of the rank that failed last, if no progress was made since.
+    pub blamed: Option<String>,
     /// Furthest step that any attempt before this one has reached.
     pub best_step: u64,
     /// Furthest step of this attempt.
@@ -77,12 +85,19 @@ impl History {
     /// The history that the next attempt starts with.
     #[must_use]
     pub fn after(self, action: &Action) -> Self {
-        let crashes = match action {
-            Action::Relaunch { crashes, .. } => *crashes,
-            _ => self.crashes,
-        };
+        let progressed = self.progressed();
+        let kept = |count: u32| if progressed { 0 } else { count };
         Self {
-            crashes,
+            crashes: match action {
+                Action::Relaunch { crashes, .. } => *crashes,
+                _ => self.crashes,
+            },
+            node_failures: kept(self.node_failures),
+            time_limits: kept(self.time_limits),
+            blamed: match action {
+                Action::Relaunch { node, .. } => node.clone(),
+                _ => self.blamed,
+            },
             best_step: self.best_step.max(self.step),
             step: 0,
         }
@@ -94,6 +109,38 @@ impl History {
 pub struct Policy {
     /// Relaunches after crashes without progress between them.
     pub max_crashes: u32,
+    /// Lost nodes without progress between them.
+    pub max_node_failures: u32,
+    /// Time limits reached without progress between them.
+    pub max_idle_time_limits: u32,
+    /// The scheduler may queue the job again.
+    pub requeue: bool,
+}
+
+/// Where the attempt was, and what becomes of that place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// A scheduler gave the nodes, and can take them away.
+    pub scheduled: bool,
+    /// What becomes of the job.
+    pub fate: Fate,
+    /// Nodes that ranks cannot be trusted to any more.
+    pub sick: Vec<String>,
+    /// Node of the rank that failed.
+    pub node: Option<String>,
+}
+
+impl Place {
+    /// A machine that nobody takes away.
+    #[must_use]
+    pub fn local() -> Self {
+        Self {
+            scheduled: false,
+            fate: Fate::Runs,
+            sick: Vec::new(),
+            node: None,
+        }
+    }
 }
 
 /// What the supervisor does next.
@@ -107,6 +154,27 @@ pub enum Action {
         after: Duration,
         /// Crashes that then count against the budget.
         crashes: u32,
+        /// Node that is suspected.
+        node: Option<String>,
+        /// Why, a full sentence.
+        why: String,
+    },
+    /// Gives the nodes back, and has the job queued again.
+    Requeue {
+        /// Nodes not to be given again.
+        exclude: Vec<String>,
+        /// Why, a full sentence.
+        why: String,
+    },
+    /// Leaves: the scheduler has queued the job again itself.
+    Yield {
+        /// Why, a full sentence.
+        why: String,
+    },
+    /// Hands the run over anew: this job is over, or may not be queued again.
+    Resubmit {
+        /// Nodes not to be used.
+        exclude: Vec<String>,
         /// Why, a full sentence.
         why: String,
     },
@@ -114,6 +182,8 @@ pub enum Action {
     Stop {
         /// Why.
         reason: StopReason,
+        /// Who stopped it, in words.
+        cause: String,
     },
     /// Gives the run up.
     Fail {
@@ -130,16 +200,23 @@ pub enum Action {
 
 /// The table of decisions.
 #[must_use]
-pub fn decide(ending: &Ending, history: &History, policy: &Policy) -> Action {
+pub fn decide(ending: &Ending, place: &Place, history: &History, policy: &Policy) -> Action {
+    let fail = |kind: ExitKind, cause: &str, hint: &Option<String>| Action::Fail {
+        kind,
+        cause: cause.to_owned(),
+        hint: hint.clone(),
+    };
     match ending {
         Ending::Finished => Action::Finish,
         Ending::Fenced => Action::Leave,
-        Ending::Stopped { reason, killed } => stopped(*reason, *killed, history),
-        Ending::NotStarted { kind, cause, hint } => Action::Fail {
-            kind: *kind,
-            cause: cause.clone(),
-            hint: hint.clone(),
-        },
+        Ending::Stopped { reason, killed } => stopped(*reason, *killed, place, history, policy),
+        // Whoever started the ranks could not: nodes or network, as if a peer had been lost.
+        Ending::NotStarted {
+            kind: kind @ ExitKind::Distributed,
+            cause,
+            hint,
+        } => crashed(*kind, cause.clone(), hint, place, history, policy),
+        Ending::NotStarted { kind, cause, hint } => fail(*kind, cause, hint),
         Ending::Failed {
             rank,
             kind,
@@ -153,39 +230,60 @@ pub fn decide(ending: &Ending, history: &History, policy: &Policy) -> Action {
             | ExitKind::NotFinite
             | ExitKind::Checkpoint
             | ExitKind::Pin
-            | ExitKind::Parity => Action::Fail {
-                kind: *kind,
-                cause: cause.clone(),
-                hint: hint.clone(),
-            },
+            | ExitKind::Parity => fail(*kind, cause, hint),
             ExitKind::Fenced => Action::Leave,
             // `Ok` here is a rank that said `failed` and exited with 0: as unclear as `Internal`.
-            ExitKind::Ok | ExitKind::Internal | ExitKind::Distributed => crashed(
-                *kind,
-                format!("rank {rank} failed: {cause}"),
-                hint,
-                history,
-                policy,
-            ),
+            ExitKind::Ok | ExitKind::Internal | ExitKind::Distributed => {
+                let cause = format!("rank {rank} failed: {cause}");
+                crashed(*kind, cause, hint, place, history, policy)
+            }
         },
-        Ending::Crashed { cause, .. } | Ending::Hung { cause, .. } => {
-            crashed(ExitKind::Internal, cause.clone(), &None, history, policy)
-        }
+        Ending::Crashed { cause, .. } | Ending::Hung { cause, .. } => crashed(
+            ExitKind::Internal,
+            cause.clone(),
+            &None,
+            place,
+            history,
+            policy,
+        ),
     }
 }
 
-fn stopped(reason: StopReason, killed: bool, history: &History) -> Action {
+fn stopped(
+    reason: StopReason,
+    killed: bool,
+    place: &Place,
+    history: &History,
+    policy: &Policy,
+) -> Action {
+    if place.fate == Fate::Over(Over::Cancelled) {
+        return cancelled();
+    }
     let how = if killed {
         "were killed after the grace period"
     } else {
         "left as asked"
     };
     let why = match reason {
-        StopReason::Cancelled => return Action::Stop { reason },
+        StopReason::Cancelled => {
+            return Action::Stop {
+                reason,
+                cause: "cancelled by the user".into(),
+            };
+        }
         StopReason::Preempted => "preempted",
         StopReason::TimeLimit => "the time limit is near",
         StopReason::Signal => "a rank was sent SIGTERM",
     };
+    if reason == StopReason::TimeLimit
+        && let Some(action) = too_short(history, policy)
+    {
+        return action;
+    }
+    let why = format!("{why}; the ranks {how}");
+    if place.scheduled {
+        return leave(place, policy, Vec::new(), why);
+    }
     // A stop that was asked for is no crash: its budget is unlimited.
     Action::Relaunch {
         after: Duration::ZERO,
@@ -194,7 +292,32 @@ fn stopped(reason: StopReason, killed: bool, history: &History) -> Action {
         } else {
             history.crashes
         },
-        why: format!("{why}; the ranks {how}"),
+        node: None,
+        why,
+    }
+}
+
+/// Time limits without a step of progress between them would follow each other for ever.
+fn too_short(history: &History, policy: &Policy) -> Option<Action> {
+    let count = if history.progressed() {
+        0
+    } else {
+        history.time_limits + 1
+    };
+    (count > policy.max_idle_time_limits).then(|| Action::Fail {
+        kind: ExitKind::Usage,
+        cause: format!("the time limit was reached {count} times without a step of progress"),
+        hint: Some(
+            "raise 'cluster.time', or lower 'cluster.stop_grace_seconds', which is taken from it"
+                .into(),
+        ),
+    })
+}
+
+fn cancelled() -> Action {
+    Action::Stop {
+        reason: StopReason::Cancelled,
+        cause: "cancelled by the user, with scancel".into(),
     }
 }
 
@@ -202,9 +325,33 @@ fn crashed(
     kind: ExitKind,
     cause: String,
     hint: &Option<String>,
+    place: &Place,
     history: &History,
     policy: &Policy,
 ) -> Action {
+    match place.fate {
+        Fate::Over(Over::Cancelled) => return cancelled(),
+        // Ranks that fail while their nodes are being taken say nothing of themselves.
+        Fate::Preempting | Fate::Requeued | Fate::Over(_) => {
+            let why = match place.fate {
+                Fate::Over(Over::TimeLimit) => "the time limit was reached",
+                Fate::Over(Over::NodeFailure) => "a node was lost",
+                Fate::Requeued if !place.sick.is_empty() => "a node was lost",
+                Fate::Requeued | Fate::Preempting | Fate::Over(Over::Preempted) => "preempted",
+                _ => "the job is over",
+            };
+            if place.fate == Fate::Over(Over::TimeLimit)
+                && let Some(action) = too_short(history, policy)
+            {
+                return action;
+            }
+            return leave(place, policy, place.sick.clone(), format!("{why}; {cause}"));
+        }
+        Fate::Runs | Fate::Unknown(_) => {}
+    }
+    if !place.sick.is_empty() {
+        return node_lost(cause, hint, place, history, policy);
+    }
     let crashes = if history.progressed() {
         1
     } else {
@@ -223,14 +370,61 @@ fn crashed(
             }),
         };
     }
+    // Twice in a row on the same node, and nothing done between: the node is the suspect.
+    if let Some(node) = &place.node
+        && place.scheduled
+        && !history.progressed()
+        && history.blamed.as_ref() == Some(node)
+    {
+        let why = format!("{cause}; node {node} is suspected, where a rank failed before");
+        return leave(place, policy, vec![node.clone()], why);
+    }
     Action::Relaunch {
         after: backoff(crashes),
         crashes,
+        node: place.node.clone(),
         why: format!(
             "{cause}; relaunch {crashes} of {} in {} s",
             policy.max_crashes,
             backoff(crashes).as_secs()
         ),
+    }
+}
+
+fn node_lost(
+    cause: String,
+    hint: &Option<String>,
+    place: &Place,
+    history: &History,
+    policy: &Policy,
+) -> Action {
+    let lost = if history.progressed() {
+        1
+    } else {
+        history.node_failures + 1
+    };
+    let nodes = place.sick.join(", ");
+    if lost > policy.max_node_failures {
+        return Action::Fail {
+            kind: ExitKind::Distributed,
+            cause: format!(
+                "{cause}; node {nodes} is lost; given up: {} lost nodes without progress (cluster.max_node_failures)",
+                policy.max_node_failures
+            ),
+            hint: hint.clone(),
+        };
+    }
+    let why = format!("{cause}; node {nodes} is lost");
+    leave(place, policy, place.sick.clone(), why)
+}
+
+/// The road to a next job.
+fn leave(place: &Place, policy: &Policy, exclude: Vec<String>, why: String) -> Action {
+    match place.fate {
+        Fate::Requeued => Action::Yield { why },
+        Fate::Over(_) => Action::Resubmit { exclude, why },
+        _ if !policy.requeue => Action::Resubmit { exclude, why },
+        _ => Action::Requeue { exclude, why },
     }
 }
 

@@ -1,6 +1,7 @@
 //! `rocket-worker eval`: scores a run's checkpoint zero-shot on sets of the catalog.
 
 use std::io::{IsTerminal, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -102,7 +103,10 @@ pub fn run(args: &Args) -> Result<ExitKind> {
             set,
             &settings,
             &shard,
-            |done, total| progress.say(done, total),
+            |done, total| {
+                progress.say(done, total);
+                ControlFlow::Continue(())
+            },
         )?;
         let result = ZeroShot::new(set, checkpoint.step(), &checkpoint.name(), &scores);
         if checkpoint.dir().parent() == Some(run.checkpoints_dir().as_path()) {

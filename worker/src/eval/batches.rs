@@ -1,5 +1,6 @@
 //! Batches of decoded images: threads decode the next batch while the model works on this one.
 
+use std::ops::ControlFlow;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
@@ -19,7 +20,7 @@ pub struct ImageBatch {
 }
 
 /// Decodes the batches `units` of a grid of `batch_size` consecutive samples with `threads` threads,
-/// one batch ahead, and hands them to `consume` in order.
+/// one batch ahead, and hands them to `consume` in order, until it breaks off.
 ///
 /// # Errors
 /// The first image that cannot be read, or what `consume` returns.
@@ -29,7 +30,7 @@ pub fn for_each(
     batch_size: usize,
     side: usize,
     threads: usize,
-    mut consume: impl FnMut(ImageBatch) -> Result<(), EvalError>,
+    mut consume: impl FnMut(ImageBatch) -> Result<ControlFlow<()>, EvalError>,
 ) -> Result<(), EvalError> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads.max(1))
@@ -61,11 +62,14 @@ pub fn for_each(
                 .view(shape)
                 .to_kind(Kind::Float);
             let targets = (first..last).map(|i| samples.target(i)).collect();
-            consume(ImageBatch {
+            let batch = ImageBatch {
                 first,
                 targets,
                 images,
-            })?;
+            };
+            if consume(batch)?.is_break() {
+                break;
+            }
         }
         Ok(())
     })

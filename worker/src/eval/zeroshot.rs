@@ -3,6 +3,8 @@
 //! Heads are z (CLIP), h (CL2L) and the mixtures `w z + (1 - w) h` of their cosine similarities for
 //! w = .1, ..., .9 (arXiv 2305.08675, sec. 4; `eval_zeroshot.py` of its code).
 
+use std::ops::ControlFlow;
+
 use tch::{Kind, Tensor};
 
 use super::classifier::{check_finite, normalize};
@@ -114,17 +116,18 @@ pub struct HeadScore {
 }
 
 /// Scores a set over the ranks of `shard`; every rank returns the same scores. `progress` is told
-/// how many of this rank's images are done, out of how many.
+/// how many of this rank's images are done, out of how many; with [`ControlFlow::Break`] it has the
+/// rest left out.
 ///
 /// # Errors
-/// See [`EvalError`].
+/// See [`EvalError`]. [`EvalError::SampleCount`] on every rank if one left images out.
 pub fn score(
     encoder: &dyn Encoder,
     classifier: &Classifier,
     set: &EvalSet,
     settings: &Settings,
     shard: &Shard,
-    mut progress: impl FnMut(usize, usize),
+    mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Vec<HeadScore>, EvalError> {
     let samples = set.samples.as_ref();
     let classes = set.class_names.len();
@@ -178,8 +181,7 @@ pub fn score(
             }
         }
         done += batch.targets.len();
-        progress(done, total);
-        Ok(())
+        Ok(progress(done, total))
     })?;
 
     let rows: Vec<i64> = tallies.iter().flat_map(Tally::to_row).collect();

@@ -1,19 +1,22 @@
 //! Zero-shot evaluation while training, over all ranks.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
 use rocket_common::events::EventKind;
 use rocket_common::experiment::Experiment;
-use rocket_common::protocol::Phase;
+use rocket_common::protocol::{Phase, StopReason};
 use serde_json::Map;
 use tch::Tensor;
 use tch_distributed::{ProcessGroup, ReduceOp};
 
 use super::session::Session;
+use super::stop;
 use crate::eval::{
-    self, Catalog, Classifier, EvalSet, Head, Labels, Settings, Shard, Templates, ZeroShot,
+    self, Catalog, Classifier, EvalError, EvalSet, Head, Labels, Settings, Shard, Templates,
+    ZeroShot,
 };
 use crate::track::{RecordKind, Tracker};
 
@@ -56,7 +59,9 @@ impl EvalSets {
 
 impl Session<'_> {
     /// Scores every set, writes the results, and saves a checkpoint with the score of the first.
-    pub(super) fn evaluate(&mut self) -> Result<()> {
+    /// A stop that some rank was asked for cuts it short: nothing is published then, and the next
+    /// attempt evaluates anew.
+    pub(super) fn evaluate(&mut self) -> Result<Option<StopReason>> {
         self.pulse.phase(Phase::Evaluating);
         let step = self.state.step;
         let model = &self.trainer.model;
@@ -78,8 +83,22 @@ impl Session<'_> {
             )?;
             let scores =
                 eval::zeroshot::score(model, &classifier, set, settings, &shard, |_, _| {
-                    pulse.alive()
-                })?;
+                    pulse.alive();
+                    match stop::wish() {
+                        Some(_) => ControlFlow::Break(()),
+                        None => ControlFlow::Continue(()),
+                    }
+                });
+            let scores = match scores {
+                // All ranks see the same sum, so that all come here together.
+                Err(error @ EvalError::SampleCount { .. }) => {
+                    return match stop::agree(&group)? {
+                        Some(reason) => Ok(Some(reason)),
+                        None => Err(error.into()),
+                    };
+                }
+                scores => scores?,
+            };
             results.push(ZeroShot::new(
                 set,
                 step,
@@ -100,7 +119,8 @@ impl Session<'_> {
                 Some(self.state.best_score.map_or(score, |best| best.max(score)));
         }
         self.pace.restart(step);
-        self.save()
+        self.save()?;
+        stop::agree(&group)
     }
 
     /// Writes one set's result to `eval/`, metrics, events and the log, on the lead.
@@ -108,6 +128,7 @@ impl Session<'_> {
         let Some(metrics) = &mut self.metrics else {
             return Ok(());
         };
+        self.run.fence_check(self.context.attempt)?;
         let mut values = Map::new();
         let mut scores = BTreeMap::new();
         values.insert("epoch".to_owned(), self.plan.epoch(self.state.step).into());

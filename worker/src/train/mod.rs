@@ -1,8 +1,11 @@
 //! The training loop: a rank's way from its start to the end of the run, an agreed stop, or an error.
 
+mod address;
 pub mod agree;
 pub mod evaluate;
+pub mod events;
 pub mod forensics;
+pub mod guard;
 pub mod heartbeat;
 pub mod plan;
 pub mod progress;
@@ -12,16 +15,18 @@ mod session;
 pub mod step;
 pub mod stop;
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use rocket_common::error::Error;
 use rocket_common::events::{Event, EventKind};
 use rocket_common::exit::ExitKind;
-use rocket_common::protocol::{self, EndRecord, Outcome, Phase, StopReason};
+use rocket_common::experiment::Experiment;
+use rocket_common::protocol::{EndRecord, Outcome, Phase, StopReason};
 use rocket_common::run_dir::RunDir;
 use serde_json::{Map, Value};
+use tch_distributed::Store;
 
 use agree::{Agreed, Say};
 use forensics::Forensics;
@@ -31,37 +36,77 @@ use step::Backward;
 pub use save::BEST_METRIC;
 
 use crate::model::Batch;
-use crate::rank::RankContext;
+use crate::rank::{Place, RankContext};
 use crate::track::{RecordKind, Tracker};
 
-/// Trains until the run is complete or all ranks agree to stop. `progress` holds the number of
-/// steps done at any time.
+/// How far a rank is, as seen from outside of its loop.
+#[derive(Debug, Default)]
+pub struct Progress {
+    step: AtomicU64,
+    begun: AtomicBool,
+}
+
+impl Progress {
+    /// Optimiser steps done.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        self.step.load(Ordering::Relaxed)
+    }
+
+    /// Whether this process has tried to make a step, or to evaluate.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Relaxed)
+    }
+}
+
+/// How long a collective waits for the other ranks.
+#[must_use]
+pub fn collective_timeout(experiment: &Experiment) -> Duration {
+    let minutes = experiment.train.collective_timeout_minutes;
+    // Longer ones overflow in libtorch, which counts nanoseconds.
+    let longest = Duration::from_secs(365 * 24 * 3600);
+    Duration::try_from_secs_f64(minutes * 60.0).map_or(longest, |time| time.min(longest))
+}
+
+/// Trains until the run is complete or all ranks agree to stop. `store` is where the ranks have met
+/// already, if they have.
 ///
 /// # Errors
 /// Whatever keeps this rank from going on, with the kind that decides about a relaunch.
-pub fn run(context: &RankContext, run: &RunDir, progress: &AtomicU64) -> Result<EndRecord> {
-    let mut session = Session::start(context, run)?;
-    progress.store(session.state.step, Ordering::Relaxed);
-    // What the last step agreed on; nobody has wished for anything before the first.
-    let mut agreed = Agreed::default();
+pub fn run(
+    place: &Place,
+    context: &RankContext,
+    run: &RunDir,
+    store: Option<Store>,
+    progress: &Progress,
+) -> Result<EndRecord> {
+    let mut session = Session::start(place, context, run, store)?;
+    progress.step.store(session.state.step, Ordering::Relaxed);
+    // Some rank may have been told to stop while all were starting.
+    let mut stop = session.agree_to_stop()?;
+    progress.begun.store(true, Ordering::Relaxed);
+    let mut save = false;
     loop {
         let step = session.state.step;
-        if let Some(reason) = agreed.stop {
-            session.save()?;
-            return session.end(Outcome::Stopped, Some(reason));
+        if stop.is_none() && session.eval_left() {
+            stop = session.evaluate()?;
         }
-        if session.plan.eval_due(step) && session.state.last_eval_step < step {
-            session.evaluate()?;
-        }
-        if step >= session.plan.total_steps {
+        if step >= session.plan.total_steps && !session.eval_left() {
             session.save()?;
             return session.end(Outcome::Finished, None);
         }
-        if agreed.save || session.plan.checkpoint_due(step, 0.0) {
-            session.save()?;
+        if stop.is_none() && (save || session.plan.checkpoint_due(step, 0.0)) && session.save()? {
+            // A save can take most of the time that a scheduler leaves after its signal.
+            stop = session.agree_to_stop()?;
         }
-        agreed = session.step()?;
-        progress.store(session.state.step, Ordering::Relaxed);
+        if let Some(reason) = stop {
+            session.save()?;
+            return session.end(Outcome::Stopped, Some(reason));
+        }
+        let agreed = session.step()?;
+        (stop, save) = (agreed.stop, agreed.save);
+        progress.step.store(session.state.step, Ordering::Relaxed);
     }
 }
 
@@ -85,7 +130,7 @@ impl Session<'_> {
         })?;
         self.pace.waited(waited);
         let say = Say {
-            stop: self.wish(),
+            stop: stop::wish(),
             save: self.context.is_lead()
                 && self
                     .plan
@@ -107,15 +152,20 @@ impl Session<'_> {
         Ok(agreed)
     }
 
-    /// Whether this rank was asked to stop: by a signal, or, on the lead, by the control file.
-    fn wish(&self) -> Option<StopReason> {
-        if self.context.is_lead()
-            && let Ok(control) = protocol::read_control(&self.attempt)
-            && control.stop.is_some()
-        {
-            return control.stop;
-        }
-        stop::signalled().then_some(StopReason::Signal)
+    /// Whether the boundary after the current step still has to be evaluated.
+    fn eval_left(&self) -> bool {
+        let step = self.state.step;
+        self.plan.eval_due(step) && self.state.last_eval_step < step
+    }
+
+    /// Whether any rank was asked to stop, found out by all together outside of a step.
+    pub(super) fn agree_to_stop(&self) -> Result<Option<StopReason>> {
+        stop::agree(&self.group)
+    }
+
+    /// Fails if a newer attempt exists. The check comes right before everything that is published.
+    pub(super) fn fence(&self) -> Result<()> {
+        Ok(self.run.fence_check(self.context.attempt)?)
     }
 
     /// Heartbeat of every rank; metrics and a line of progress on the lead.
@@ -154,6 +204,7 @@ impl Session<'_> {
         );
         tracing::info!("{}", progress::line(&self.plan, step, &values, lap));
         values.extend(machine);
+        self.run.fence_check(self.context.attempt)?;
         metrics.record(RecordKind::Train, step, &values)
     }
 
@@ -183,7 +234,10 @@ impl Session<'_> {
                 .collect(),
             ..Forensics::of_tensors(self.trainer.model.registry())
         };
-        let kept = match record.save(self.run.path()) {
+        let kept = match self
+            .fence()
+            .and_then(|()| Ok(record.save(self.run.path())?))
+        {
             Ok(path) => format!(
                 "samples, seeds, norms and loss terms are in {}",
                 path.display()
@@ -224,6 +278,7 @@ impl Session<'_> {
         let Some(events) = &mut self.events else {
             return Ok(());
         };
+        self.run.fence_check(self.context.attempt)?;
         let event = Event::new(kind)
             .attempt(self.context.attempt)
             .step(self.state.step);

@@ -17,10 +17,11 @@ use crate::checkpoint::{self, Snapshot};
 pub const BEST_METRIC: &str = "z_top1";
 
 impl Session<'_> {
-    /// Saves the state after the current step, unless that is saved already.
-    pub(super) fn save(&mut self) -> Result<()> {
-        if self.saved_step == Some(self.state.step) {
-            return Ok(());
+    /// Saves the state after the current step, and says whether it did: not if that is saved already,
+    /// nor before the first step, when there is nothing to lose.
+    pub(super) fn save(&mut self) -> Result<bool> {
+        if self.state.step == 0 || self.saved_step == Some(self.state.step) {
+            return Ok(false);
         }
         self.pulse.phase(Phase::Saving);
         let started = Instant::now();
@@ -34,7 +35,7 @@ impl Session<'_> {
         self.saved_at = Instant::now();
         self.pace.restart(self.state.step);
         self.pulse.phase(Phase::Training);
-        Ok(())
+        Ok(true)
     }
 
     fn write(&mut self, started: Instant) -> Result<()> {
@@ -57,6 +58,7 @@ impl Session<'_> {
             checkpoint::save(&self.run, self.context.attempt, &snapshot, info.clone())?;
         if let Published::Already(checkpoint) = &mut published {
             // Saved before its evaluation, by an attempt that was stopped right there.
+            self.fence()?;
             checkpoint.add_metrics(&info.metrics)?;
         }
         let (name, bytes) = (

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rocket_common::checkpoint::latest_good;
@@ -11,10 +11,11 @@ use rocket_common::events::{Event, EventKind, EventWriter};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Experiment;
 use rocket_common::protocol::Phase;
-use rocket_common::run_dir::{Attempt, RunDir};
+use rocket_common::run_dir::RunDir;
 use tch::{Device, Tensor};
-use tch_distributed::{Ddp, DdpOptions, ProcessGroup};
+use tch_distributed::{Ddp, DdpOptions, ProcessGroup, Store};
 
+use super::collective_timeout;
 use super::evaluate::EvalSets;
 use super::heartbeat::Pulse;
 use super::plan::Plan;
@@ -25,14 +26,13 @@ use crate::checkpoint::{self, TrainState};
 use crate::data::{self, Loader, LoaderOptions, Order};
 use crate::model::{Model, Options};
 use crate::optim::{NamedAdamW, Schedule};
-use crate::rank::RankContext;
+use crate::rank::{Place, RankContext};
 use crate::track::MetricsFile;
 
 /// A rank that trains.
 pub(super) struct Session<'a> {
     pub context: &'a RankContext,
     pub run: RunDir,
-    pub attempt: Attempt,
     pub experiment: Experiment,
     pub group: Arc<ProcessGroup>,
     pub device: Device,
@@ -57,9 +57,14 @@ pub(super) struct Session<'a> {
 impl<'a> Session<'a> {
     /// Meets the other ranks, opens the data, builds the model, and goes on from the last good
     /// checkpoint.
-    pub(super) fn start(context: &'a RankContext, run: &RunDir) -> Result<Self> {
+    pub(super) fn start(
+        place: &Place,
+        context: &'a RankContext,
+        run: &RunDir,
+        store: Option<Store>,
+    ) -> Result<Self> {
         let attempt = run.attempt(context.attempt);
-        let mut pulse = Pulse::new(attempt.clone(), context.rank);
+        let mut pulse = Pulse::new(attempt, context.rank);
         let experiment = Experiment::read(&run.experiment_path())?;
         let threads = i32::try_from(experiment.train.threads).unwrap_or(1).max(1);
         tch::set_num_threads(threads);
@@ -79,8 +84,8 @@ impl<'a> Session<'a> {
         let plan = plan_of(&experiment, &order)?;
         pulse.total_steps(plan.total_steps);
 
-        let timeout = Duration::from_secs_f64(experiment.train.collective_timeout_minutes * 60.0);
-        let group = Arc::new(rendezvous::join(context, run, timeout)?);
+        let timeout = collective_timeout(&experiment);
+        let group = Arc::new(rendezvous::join(place, context, run, store, timeout)?);
         let sync = (context.world_size > 1).then(|| Arc::clone(&group));
         let model = Model::new(&experiment.model, &Options::of(&experiment, device, sync))?;
         let parameters: Vec<Tensor> = model
@@ -114,7 +119,10 @@ impl<'a> Session<'a> {
         let schedule = Schedule::new(&experiment.optim, plan.steps_per_epoch, plan.total_steps);
         let metrics = context
             .is_lead()
-            .then(|| MetricsFile::resume(&run.metrics_path(), state.step))
+            .then(|| {
+                let fence = || Ok(run.fence_check(context.attempt)?);
+                MetricsFile::resume(&run.metrics_path(), state.step, fence)
+            })
             .transpose()?;
         if context.is_lead() {
             introduce(
@@ -132,7 +140,6 @@ impl<'a> Session<'a> {
         Ok(Self {
             context,
             run: run.clone(),
-            attempt,
             trainer: Trainer::new(model, ddp, optimizer, &experiment, device),
             pace: Pace::new(state.step, order.step_samples()),
             saved_step: (state.step > 0).then_some(state.step),
@@ -188,6 +195,7 @@ fn restore(
     let chosen = Tensor::from(-1i64);
     let mut tell = |kind: EventKind, step: u64, cause: Option<String>| -> Result<()> {
         if let Some(events) = events.as_deref_mut() {
+            run.fence_check(context.attempt)?;
             let event = Event::new(kind).attempt(context.attempt).step(step);
             events.append(match cause {
                 Some(cause) => event.cause(cause),

@@ -41,11 +41,13 @@ at::Tensor all_gather_stack(const GroupCall& call, const at::Tensor& t) {
 }
 
 extern "C" {
+// `interface` goes before `address`; empty ones leave the choice to torch.
 int tchd_group_gloo(void* store, const char* name, int rank, int world_size, int64_t timeout_ms,
-                    const char* interface, int threads, void** out) {
+                    const char* interface, const char* address, int threads, void** out) {
   return guarded([&] {
     auto options = c10d::ProcessGroupGloo::Options::create(std::chrono::milliseconds(timeout_ms));
     options->devices.push_back(*interface ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                               : *address ? c10d::ProcessGroupGloo::createDeviceForHostname(address)
                                           : c10d::ProcessGroupGloo::createDefaultDevice());
     options->threads = threads;
     auto prefixed =

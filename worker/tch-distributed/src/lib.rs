@@ -57,5 +57,5 @@ pub use checkpoint::{checkpoint, is_recomputing, try_checkpoint};
 pub use ddp::{Ddp, DdpOptions};
 pub use error::{Error, Result};
 pub use optim::{AdamW, Hyper};
-pub use process_group::{GlooOptions, ProcessGroup, ReduceOp};
+pub use process_group::{Endpoint, GlooOptions, ProcessGroup, ReduceOp};
 pub use store::Store;

@@ -18,6 +18,7 @@ unsafe extern "C" {
         world_size: c_int,
         timeout_ms: i64,
         interface: *const c_char,
+        address: *const c_char,
         threads: c_int,
         out: *mut *mut c_void,
     ) -> c_int;
@@ -48,13 +49,25 @@ pub enum ReduceOp {
     Max,
 }
 
+/// What the other ranks of a Gloo group connect to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The address that this machine's host name resolves to; the loopback where it does not.
+    #[default]
+    HostName,
+    /// The address of a network interface, such as `lo` or `ib0`.
+    Interface(String),
+    /// A local address in digits, IPv4 or IPv6, or a name that resolves to one.
+    Address(String),
+}
+
 /// What a Gloo group needs besides its ranks.
 #[derive(Debug, Clone)]
 pub struct GlooOptions {
     /// How long a collective waits for the other ranks.
     pub timeout: Duration,
-    /// The network interface to talk over, such as `lo` or `ib0`. None: the one of the host name.
-    pub interface: Option<String>,
+    /// What the other ranks connect to.
+    pub endpoint: Endpoint,
     /// Distinguishes groups that share a store. Groups of one name must be made once per store.
     pub name: String,
     /// Threads that run collectives beside the caller's.
@@ -66,7 +79,7 @@ impl GlooOptions {
     pub fn new(timeout: Duration) -> GlooOptions {
         GlooOptions {
             timeout,
-            interface: None,
+            endpoint: Endpoint::HostName,
             name: "default".into(),
             threads: 2,
         }
@@ -74,7 +87,13 @@ impl GlooOptions {
 
     /// Talks over this network interface.
     pub fn interface(mut self, name: impl Into<String>) -> GlooOptions {
-        self.interface = Some(name.into());
+        self.endpoint = Endpoint::Interface(name.into());
+        self
+    }
+
+    /// Talks over this local address: the interface that has it carries the bytes.
+    pub fn address(mut self, address: impl Into<String>) -> GlooOptions {
+        self.endpoint = Endpoint::Address(address.into());
         self
     }
 
@@ -121,7 +140,9 @@ impl ProcessGroup {
     /// A group over Gloo, for tensors on the CPU. Returns once all ranks are connected.
     ///
     /// # Errors
-    /// [`Timeout`](Error::Timeout) where not all ranks come in time.
+    /// [`Timeout`](Error::Timeout) where not all ranks come in time,
+    /// [`Distributed`](Error::Distributed) or [`Torch`](Error::Torch) where this machine has no such
+    /// interface or address.
     pub fn gloo(
         store: &Store,
         rank: usize,
@@ -133,8 +154,13 @@ impl ProcessGroup {
             return Err(Error::Invalid(text));
         }
         let name = c_string("group name", &options.name)?;
-        let interface = options.interface.as_deref().unwrap_or("");
+        let (interface, address) = match &options.endpoint {
+            Endpoint::HostName => ("", ""),
+            Endpoint::Interface(name) => (name.as_str(), ""),
+            Endpoint::Address(address) => ("", address.as_str()),
+        };
         let interface = c_string("network interface", interface)?;
+        let address = c_string("address", address)?;
         let mut handle = std::ptr::null_mut();
         // SAFETY: the store is live and all pointers are valid during the call.
         check(unsafe {
@@ -145,6 +171,7 @@ impl ProcessGroup {
                 world_size as c_int,
                 millis(Some(options.timeout)),
                 interface.as_ptr(),
+                address.as_ptr(),
                 options.threads.max(1) as c_int,
                 &mut handle,
             )

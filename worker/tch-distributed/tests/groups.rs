@@ -58,6 +58,37 @@ fn a_missing_rank_is_a_timeout() {
 }
 
 #[test]
+fn a_group_talks_over_a_local_address() {
+    with_ranks("a_group_talks_over_a_local_address", |r| {
+        let timeout = Duration::from_secs(30);
+        let store = r.store(timeout);
+        // Linux takes all of 127/8 for itself: each rank has an address of its own here.
+        let own = format!("127.0.0.{}", r.rank + 1);
+        let mut options = GlooOptions::new(timeout).name("v4").address(own);
+        let group = ProcessGroup::gloo(&store, r.rank, r.world_size, &options).unwrap();
+        let t = Tensor::from(r.rank as i64);
+        group.all_reduce(&t, ReduceOp::Sum).unwrap();
+        let sum = (r.world_size * (r.world_size - 1) / 2) as i64;
+        assert_eq!(i64::try_from(t).unwrap(), sum);
+        if std::net::TcpListener::bind("[::1]:0").is_ok() {
+            options = options.name("v6").address("::1");
+            let group = ProcessGroup::gloo(&store, r.rank, r.world_size, &options).unwrap();
+            group.barrier().unwrap();
+        }
+        group.barrier().unwrap();
+    });
+}
+
+#[test]
+fn an_address_of_another_machine_is_refused() {
+    let timeout = Duration::from_secs(5);
+    let store = Store::tcp("127.0.0.1", 0, 1, true, timeout).unwrap();
+    // TEST-NET-1 (RFC 5737) belongs to nobody.
+    let options = GlooOptions::new(timeout).address("192.0.2.1");
+    assert!(ProcessGroup::gloo(&store, 0, 1, &options).is_err());
+}
+
+#[test]
 fn wrong_arguments_are_said() {
     let store = Store::tcp("127.0.0.1", 0, 1, true, Duration::from_secs(5)).unwrap();
     let options = GlooOptions::new(Duration::from_secs(5)).interface("lo");

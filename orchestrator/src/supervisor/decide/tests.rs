@@ -2,19 +2,33 @@
 
 use super::*;
 
-const POLICY: Policy = Policy { max_crashes: 3 };
+const POLICY: Policy = Policy {
+    max_crashes: 3,
+    max_node_failures: 2,
+    max_idle_time_limits: 2,
+    requeue: true,
+};
 const FRESH: History = History {
     crashes: 0,
+    node_failures: 0,
+    time_limits: 0,
+    blamed: None,
     best_step: 0,
     step: 0,
 };
 const STUCK: History = History {
     crashes: 3,
+    node_failures: 0,
+    time_limits: 0,
+    blamed: None,
     best_step: 40,
     step: 40,
 };
 const PROGRESSED: History = History {
     crashes: 3,
+    node_failures: 0,
+    time_limits: 0,
+    blamed: None,
     best_step: 40,
     step: 41,
 };
@@ -42,14 +56,25 @@ fn hang() -> Ending {
     }
 }
 
-/// Action by one letter: Finish, Relaunch (n crashes), Stop, fail (X), Leave.
+fn without(nodes: &[String]) -> String {
+    if nodes.is_empty() {
+        String::new()
+    } else {
+        format!(" without {}", nodes.join(","))
+    }
+}
+
+/// An action in a few words.
 fn short(action: &Action) -> String {
     match action {
         Action::Finish => "finish".into(),
         Action::Relaunch { after, crashes, .. } => {
             format!("relaunch after {} s, {crashes} crashes", after.as_secs())
         }
-        Action::Stop { reason } => format!("stop {reason:?}"),
+        Action::Requeue { exclude, .. } => format!("requeue{}", without(exclude)),
+        Action::Resubmit { exclude, .. } => format!("resubmit{}", without(exclude)),
+        Action::Yield { .. } => "yield".into(),
+        Action::Stop { reason, .. } => format!("stop {reason:?}"),
         Action::Fail { kind, .. } => format!("fail {kind:?}"),
         Action::Leave => "leave".into(),
     }
@@ -88,7 +113,7 @@ fn every_failure_of_a_rank_has_its_row() {
             | K::Parity => [(); 3].map(|()| format!("fail {kind:?}")),
         };
         let got = [FRESH, STUCK, PROGRESSED]
-            .map(|history| short(&decide(&failed(kind), &history, &POLICY)));
+            .map(|history| short(&decide(&failed(kind), &Place::local(), &history, &POLICY)));
         assert_eq!(got, expected, "{kind:?}");
     }
 }
@@ -124,7 +149,7 @@ fn the_other_endings_have_theirs() {
     ];
     for (ending, history, expected) in table {
         assert_eq!(
-            short(&decide(ending, history, &POLICY)),
+            short(&decide(ending, &Place::local(), &history, &POLICY)),
             *expected,
             "{ending:?} {history:?}"
         );
@@ -137,7 +162,7 @@ fn crashes_without_progress_use_up_the_budget_and_progress_refills_it() {
     let mut story = Vec::new();
     for step in [5, 5, 9, 9, 9, 9, 9] {
         history.step = step;
-        let action = decide(&crash(), &history, &POLICY);
+        let action = decide(&crash(), &Place::local(), &history, &POLICY);
         history = history.after(&action);
         story.push(short(&action));
     }
@@ -157,12 +182,20 @@ fn crashes_without_progress_use_up_the_budget_and_progress_refills_it() {
 
 #[test]
 fn words_say_what_happened_and_what_comes() {
-    let relaunch = decide(&crash(), &FRESH, &POLICY);
+    let relaunch = decide(&crash(), &Place::local(), &FRESH, &POLICY);
     let Action::Relaunch { why, .. } = relaunch else {
         panic!("{relaunch:?}")
     };
     assert_eq!(why, "rank 1 was killed; relaunch 1 of 3 in 1 s");
-    let fail = decide(&crash(), &FRESH, &Policy { max_crashes: 0 });
+    let fail = decide(
+        &crash(),
+        &Place::local(),
+        &FRESH,
+        &Policy {
+            max_crashes: 0,
+            ..POLICY
+        },
+    );
     let Action::Fail { cause, hint, .. } = fail else {
         panic!("{fail:?}")
     };
@@ -171,7 +204,12 @@ fn words_say_what_happened_and_what_comes() {
         "rank 1 was killed; given up: no relaunch is allowed (cluster.max_crashes: 0)"
     );
     assert!(hint.is_some());
-    let fail = decide(&failed(ExitKind::NotFinite), &FRESH, &POLICY);
+    let fail = decide(
+        &failed(ExitKind::NotFinite),
+        &Place::local(),
+        &FRESH,
+        &POLICY,
+    );
     assert_eq!(
         fail,
         Action::Fail {
@@ -187,4 +225,82 @@ fn waits_grow_and_are_bounded() {
     let waits: Vec<u64> = (1..=8).map(|n| backoff(n).as_secs()).collect();
     assert_eq!(waits, [1, 4, 16, 64, 256, 300, 300, 300]);
     assert_eq!(backoff(u32::MAX).as_secs(), 300);
+}
+
+#[test]
+fn under_a_scheduler_the_place_decides_too() {
+    use StopReason as R;
+    let stop = |reason| Ending::Stopped {
+        reason,
+        killed: false,
+    };
+    let at = |fate: Fate, sick: &[&str]| Place {
+        scheduled: true,
+        fate,
+        sick: sick.iter().map(|node| (*node).to_owned()).collect(),
+        node: Some("n2".into()),
+    };
+    let over = |over| at(Fate::Over(over), &[]);
+    let runs = || at(Fate::Runs, &[]);
+    let blamed = History {
+        crashes: 1,
+        blamed: Some("n2".into()),
+        ..FRESH
+    };
+    let unlucky = History {
+        node_failures: 2,
+        time_limits: 2,
+        ..FRESH
+    };
+    let lucky = History {
+        step: 1,
+        ..unlucky.clone()
+    };
+    let silent = || at(Fate::Unknown("w".into()), &[]);
+    #[rustfmt::skip]
+    let table: Vec<(Ending, Place, &History, &str)> = vec![
+        (Ending::Finished,        over(Over::Preempted),            &FRESH,   "finish"),
+        (Ending::Finished,        over(Over::Cancelled),            &FRESH,   "finish"),
+        (Ending::Fenced,          at(Fate::Requeued, &["n1"]),      &FRESH,   "leave"),
+        (stop(R::Preempted),      runs(),                           &FRESH,   "requeue"),
+        (stop(R::Signal),         at(Fate::Preempting, &[]),        &FRESH,   "requeue"),
+        (stop(R::Preempted),      at(Fate::Requeued, &[]),          &FRESH,   "yield"),
+        (stop(R::Preempted),      over(Over::Preempted),            &FRESH,   "resubmit"),
+        (stop(R::Signal),         over(Over::Cancelled),            &FRESH,   "stop Cancelled"),
+        (stop(R::Cancelled),      runs(),                           &FRESH,   "stop Cancelled"),
+        (stop(R::TimeLimit),      runs(),                           &FRESH,   "requeue"),
+        (stop(R::TimeLimit),      runs(),                           &unlucky, "fail Usage"),
+        (stop(R::TimeLimit),      runs(),                           &lucky,   "requeue"),
+        (stop(R::Preempted),      runs(),                           &unlucky, "requeue"),
+        (crash(),                 runs(),                           &FRESH,   "relaunch after 1 s, 1 crashes"),
+        (crash(),                 silent(),                         &FRESH,   "relaunch after 1 s, 1 crashes"),
+        (crash(),                 runs(),                           &STUCK,   "fail Internal"),
+        (crash(),                 runs(),                           &blamed,  "requeue without n2"),
+        (crash(),                 at(Fate::Runs, &["n1"]),          &FRESH,   "requeue without n1"),
+        (crash(),                 at(Fate::Runs, &["n1"]),          &unlucky, "fail Distributed"),
+        (crash(),                 at(Fate::Runs, &["n1"]),          &lucky,   "requeue without n1"),
+        (crash(),                 at(Fate::Preempting, &[]),        &STUCK,   "requeue"),
+        (crash(),                 at(Fate::Requeued, &["n1"]),      &STUCK,   "yield"),
+        (crash(),                 over(Over::Cancelled),            &FRESH,   "stop Cancelled"),
+        (crash(),                 over(Over::Preempted),            &STUCK,   "resubmit"),
+        (crash(),                 over(Over::TimeLimit),            &FRESH,   "resubmit"),
+        (crash(),                 over(Over::TimeLimit),            &unlucky, "fail Usage"),
+        (crash(),                 over(Over::NodeFailure),          &FRESH,   "resubmit"),
+        (hang(),                  runs(),                           &blamed,  "requeue without n2"),
+        (failed(ExitKind::NotFinite), at(Fate::Preempting, &[]),    &FRESH,   "fail NotFinite"),
+        (failed(ExitKind::Distributed), at(Fate::Preempting, &[]),  &STUCK,   "requeue"),
+    ];
+    for (ending, place, history, expected) in table {
+        assert_eq!(
+            short(&decide(&ending, &place, history, &POLICY)),
+            expected,
+            "{ending:?} {place:?} {history:?}"
+        );
+    }
+    let fixed = Policy {
+        requeue: false,
+        ..POLICY
+    };
+    let action = decide(&stop(R::TimeLimit), &runs(), &FRESH, &fixed);
+    assert_eq!(short(&action), "resubmit");
 }

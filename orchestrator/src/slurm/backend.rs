@@ -1,0 +1,360 @@
+//! Slurm as a backend: supervisors are batch steps, ranks are the tasks of `srun`.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rocket_common::error::{Error, Result};
+use rocket_common::exit::ExitKind;
+use rocket_common::experiment::{BackendKind, Experiment};
+use rocket_common::run_dir::{Intent, JobRecord, Manifest, RunDir};
+
+use super::allocation::{Allocation, Node};
+use super::job::{Fate, JobInfo, Over, fate_in_output};
+use super::queue::{Queue, QueuedJob};
+use super::reason::{self, About};
+use super::submission::Submission;
+use super::{Client, Failure, step};
+use crate::backend::{Backend, Handover, Launch, Liveness, Outlook, Requeued, Running};
+
+/// A picture of the queue serves that long: a follower asks several times a second.
+const FRESH: Duration = Duration::from_secs(15);
+/// Longer than any submission takes.
+const HANDOVER: Duration = Duration::from_secs(900);
+/// Reading commands wait that long for a controller.
+const ASKING: Duration = Duration::from_secs(5);
+
+/// Slurm.
+#[derive(Default)]
+pub struct Slurm {
+    queue: RefCell<Option<(Instant, Rc<Asked>)>>,
+    users: RefCell<BTreeSet<String>>,
+    allocation: OnceCell<Allocation>,
+}
+
+type Asked = std::result::Result<Queue, Failure>;
+
+impl Slurm {
+    /// Whether runs go to Slurm by default: where its `sbatch` is.
+    #[must_use]
+    pub fn is_here() -> bool {
+        Client::find("sbatch").is_some()
+    }
+
+    /// One picture of the queue for every run that is asked about.
+    fn queue(&self, user: &str) -> Rc<Asked> {
+        let known = user.is_empty() || !self.users.borrow_mut().insert(user.to_owned());
+        let mut queue = self.queue.borrow_mut();
+        match &*queue {
+            Some((asked, queue)) if known && asked.elapsed() < FRESH => Rc::clone(queue),
+            _ => {
+                let asked = Rc::new(Queue::ask(&Client::new(ASKING), &self.users.borrow()));
+                *queue = Some((Instant::now(), Rc::clone(&asked)));
+                asked
+            }
+        }
+    }
+
+    fn allocation(&self) -> Result<&Allocation> {
+        if self.allocation.get().is_none() {
+            let found = Allocation::from_env(&Client::default())?;
+            let _ = self.allocation.set(found);
+        }
+        self.allocation
+            .get()
+            .ok_or_else(|| Error::new(ExitKind::Internal, "the allocation is not known"))
+    }
+
+    /// Address of the first node, as Slurm itself reaches it; its name while that is not to be had.
+    fn master(&self, allocation: &Allocation) -> String {
+        let Some(first) = allocation.nodes.first() else {
+            return rocket_common::host::name();
+        };
+        match Node::ask(&Client::default(), std::slice::from_ref(first)) {
+            Ok(nodes) if !nodes.is_empty() => nodes[0].address.clone(),
+            _ => first.clone(),
+        }
+    }
+}
+
+impl Backend for Slurm {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Slurm
+    }
+
+    fn prepare(&self, users: &BTreeSet<String>) {
+        self.users.borrow_mut().extend(users.iter().cloned());
+    }
+
+    fn submit(&self, handover: &Handover<'_>) -> Result<Option<String>> {
+        let Handover {
+            run,
+            manifest,
+            why,
+            exclude,
+            after,
+            number,
+            lost,
+            patience,
+        } = *handover;
+        let number = match number {
+            Some(number) => number,
+            None => run.highest_submission()?.map_or(0, |highest| highest + 1),
+        };
+        let submission = Submission {
+            run,
+            manifest,
+            number,
+            why,
+            exclude,
+            after,
+            lost,
+            patience,
+        };
+        let job = submission.carry_out(&Client::default())?;
+        // A picture from before does not show it.
+        self.queue.borrow_mut().take();
+        Ok(Some(job))
+    }
+
+    fn outlook(&self, run: &RunDir, manifest: &Manifest) -> Result<Outlook> {
+        let Some(number) = run.highest_submission()? else {
+            return Ok(Outlook::of(Liveness::Gone));
+        };
+        let record = run.job_of(number)?;
+        let mut outlook = Outlook {
+            job: record.as_ref().map(|record| record.job.clone()),
+            ..Outlook::of(Liveness::Gone)
+        };
+        let Some(intent) = run.intent(number)? else {
+            return Ok(outlook);
+        };
+        match &*self.queue(&manifest.user) {
+            Ok(queue) => match queue.with_token(&intent.claim.token) {
+                Some(job) if !job.is_over() => {
+                    outlook.liveness = Liveness::Alive;
+                    outlook.job = Some(job.id.clone());
+                    describe(&mut outlook, job);
+                }
+                Some(_) => {}
+                // Between the intent and the answer of sbatch.
+                None if record.is_none() => match intent.claim.is_alive() {
+                    Some(true) => {
+                        outlook.liveness = Liveness::Alive;
+                        outlook.waiting = Some("is being handed to Slurm".into());
+                    }
+                    Some(false) => {}
+                    None if age(&intent) < HANDOVER => outlook.liveness = Liveness::Unknown,
+                    None => {}
+                },
+                None => {}
+            },
+            Err(failure) => {
+                outlook.liveness = Liveness::Unknown;
+                outlook.trouble = Some(format!(
+                    "Slurm's controller does not answer ({}); what is shown is what the events know",
+                    failure.words
+                ));
+            }
+        }
+        Ok(outlook)
+    }
+
+    fn end_waiting(&self, job: &str) -> Result<()> {
+        Client::default().run("scancel", [job])?;
+        self.queue.borrow_mut().take();
+        Ok(())
+    }
+
+    fn epitaph(&self, job: &str) -> Option<Over> {
+        let client = Client::new(ASKING);
+        let over = |fate| match fate {
+            Fate::Over(over) => Some(over),
+            _ => None,
+        };
+        if let Ok(info) = JobInfo::ask(&client, job) {
+            return over(info.fate(u32::MAX));
+        }
+        // The controller forgets after some minutes (MinJobAge); accounting, where there is one, does not.
+        let arguments = [
+            "--noheader",
+            "--allocations",
+            "--parsable2",
+            "--format=State",
+            "--jobs",
+            job,
+        ];
+        let text = client.run("sacct", arguments).ok()?;
+        let state = text.split_whitespace().next()?.to_owned();
+        over(
+            JobInfo {
+                state,
+                ..JobInfo::default()
+            }
+            .fate(u32::MAX),
+        )
+    }
+
+    fn enter(&self, run: &RunDir, submission: Option<u32>) -> Result<()> {
+        let allocation = self.allocation()?;
+        let superseded = |words: String| Error::new(ExitKind::Fenced, words);
+        let Some(number) = submission else {
+            return Ok(());
+        };
+        if let Some(highest) = run
+            .highest_submission()?
+            .filter(|highest| *highest > number)
+        {
+            return Err(superseded(format!(
+                "job {} is submission {number} of the run, and submission {highest} has taken its place",
+                allocation.job
+            )));
+        }
+        let record = JobRecord {
+            cluster: allocation.cluster.clone(),
+            job: allocation.job.clone(),
+            time: jiff::Timestamp::now(),
+        };
+        if !run.record_job(number, &record)?
+            && let Some(other) = run.job_of(number)?.filter(|other| other.job != record.job)
+        {
+            return Err(superseded(format!(
+                "submission {number} of the run is job {}, and this is job {}",
+                other.job, record.job
+            )));
+        }
+        Ok(())
+    }
+
+    fn job(&self) -> Option<String> {
+        self.allocation()
+            .ok()
+            .map(|allocation| allocation.job.clone())
+    }
+
+    fn writer(&self) -> String {
+        match self.allocation() {
+            Ok(Allocation { job, restarts, .. }) => format!("job-{job}-{restarts}"),
+            Err(_) => "supervisor".into(),
+        }
+    }
+
+    fn nodes(&self) -> Vec<String> {
+        self.allocation()
+            .map(|allocation| allocation.nodes.clone())
+            .unwrap_or_default()
+    }
+
+    fn launch(&self, launch: &Launch<'_>) -> Result<Running> {
+        let allocation = self.allocation()?;
+        let experiment = Experiment::read(&launch.run.experiment_path())?;
+        let manifest = launch.run.manifest()?;
+        let port = launch.choose_port.then(free_port).transpose()?;
+        step::launch(
+            launch,
+            &experiment.cluster,
+            &step::rocket(&manifest.bundle.dir),
+            &self.master(allocation),
+            port,
+        )
+    }
+
+    fn fate(&self, run: &RunDir) -> Fate {
+        let Ok(allocation) = self.allocation() else {
+            return Fate::Runs;
+        };
+        match JobInfo::ask(&Client::new(Duration::from_secs(30)), &allocation.job) {
+            Ok(info) => match info.fate(allocation.restarts) {
+                // The controller hides why a job completes; its output may say.
+                Fate::Over(Over::Cancelled) => {
+                    said_in_output(run, allocation).unwrap_or(Fate::Over(Over::Cancelled))
+                }
+                fate => fate,
+            },
+            Err(failure) if failure.is_unclear() => {
+                said_in_output(run, allocation).unwrap_or(Fate::Unknown(failure.words))
+            }
+            Err(failure) => {
+                tracing::warn!("{}", failure.words);
+                Fate::Over(Over::Other)
+            }
+        }
+    }
+
+    fn sick(&self, nodes: &[String]) -> Vec<(String, String)> {
+        if nodes.is_empty() {
+            return Vec::new();
+        }
+        Node::ask(&Client::new(Duration::from_secs(30)), nodes)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(Node::is_sick)
+            .map(|node| (node.name, node.state))
+            .collect()
+    }
+
+    fn requeue(&self, exclude: &[String]) -> Result<Requeued> {
+        let allocation = self.allocation()?;
+        let client = Client::new(Duration::from_secs(30));
+        match client.run("scontrol", ["requeue", &allocation.job]) {
+            Ok(_) => {}
+            Err(failure) if failure.is_unclear() => return Ok(Requeued::Silent(failure.words)),
+            Err(failure) => return Ok(Requeued::Refused(failure.words)),
+        }
+        if !exclude.is_empty() {
+            // Only a job that waits can be changed, which this one does from now on.
+            let job = format!("JobId={}", allocation.job);
+            let nodes = format!("ExcNodeList={}", exclude.join(","));
+            if let Err(failure) = client.run("scontrol", ["update", &job, &nodes]) {
+                tracing::warn!("the nodes are not excluded: {}", failure.words);
+                return Ok(Requeued::Done { excluded: false });
+            }
+        }
+        Ok(Requeued::Done { excluded: true })
+    }
+}
+
+/// How long ago a submission was meant, by this host's clock. It decides only when a submission from
+/// another host that came to nothing is repeated; should it come after all, the numbers fence it off.
+fn age(intent: &Intent) -> Duration {
+    intent
+        .time
+        .duration_until(jiff::Timestamp::now())
+        .unsigned_abs()
+}
+
+/// Says in the outlook what a job in the queue waits for.
+fn describe(outlook: &mut Outlook, job: &QueuedJob) {
+    outlook.running = !job.is_pending();
+    if !job.is_pending() {
+        return;
+    }
+    let explained = reason::explain(
+        &job.reason,
+        &About {
+            job: Some(&job.id),
+            start: job.start.as_deref(),
+            restarts: 0,
+        },
+    );
+    outlook.waiting = Some(explained.words);
+    outlook.hint = explained.action;
+    outlook.held = explained.held;
+}
+
+/// The last words of slurmstepd in the job's output.
+fn said_in_output(run: &RunDir, allocation: &Allocation) -> Option<Fate> {
+    let path = run.path().join(format!("slurm-{}.out", allocation.job));
+    let text = std::fs::read(path).ok()?;
+    fate_in_output(&String::from_utf8_lossy(&text), &allocation.job)
+}
+
+fn free_port() -> Result<u16> {
+    TcpListener::bind(("0.0.0.0", 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|address| address.port())
+        .map_err(|error| Error::io("find a free port on", Path::new("this node"), error))
+}
