@@ -22,7 +22,7 @@ clusters:
       partition: short
       setup: [module load cuda/11]
       env: {NCCL_DEBUG: INFO, HTTPS_PROXY: 'http://user-proxy:1'}
-      time: 1-00:00:00
+      time: 1:00:00
 ";
 
 const REPOSITORY: &str = "\
@@ -170,7 +170,7 @@ fn where_runs_are() {
 fn a_wrong_value_is_shown_where_it_was_written() {
     // Right by itself, wrong with what the experiment says.
     let told = resolve(
-        "cluster: {use_volta32: true, stop_grace_seconds: 86400}",
+        "cluster: {use_volta32: true, stop_grace_seconds: 3600}",
         &["cluster.constraint=volta32gb"],
         &here(Some("fair"), "login1"),
     );
