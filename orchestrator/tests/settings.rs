@@ -180,6 +180,15 @@ fn a_local_run_is_no_business_of_a_cluster() {
 }
 
 #[test]
+fn ranks_of_a_local_run_are_given_the_variables_too() {
+    let env = Env::with_job("echo \"said: $WORDS $RANK\"", 1);
+    let run = env.submit(&["--set", "cluster={backend: local, nodes: 1, tasks_per_node: 1, env: {WORDS: \"it's $HOME\", RANKS: 2}}"]);
+    env.wait_for_status(&run, "finished");
+    let log = env.read_run(&run, "attempts/000/ranks/0.log");
+    assert!(log.contains("said: it's $HOME 0\n"), "{log}");
+}
+
+#[test]
 fn changed_settings_of_the_repository_are_refused_like_changed_code() {
     let env = env(USER, "");
     env.write("rocket.yaml", "runs: here\n");
