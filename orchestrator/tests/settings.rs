@@ -195,3 +195,47 @@ fn changed_settings_of_the_repository_are_refused_like_changed_code() {
     let said = rocket(&env, &DRY).fails();
     assert!(said.stderr.contains("modified  rocket.yaml"), "{said}");
 }
+
+/// Blocks of YAML in the documentation of Slurm.
+fn documented() -> (String, Vec<String>) {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/slurm.md");
+    let text = fs::read_to_string(path).unwrap();
+    let blocks = text.split("```yaml\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap().to_owned());
+    let blocks = blocks.collect();
+    (text, blocks)
+}
+
+#[test]
+fn the_documented_settings_are_read() {
+    let (_, blocks) = documented();
+    let settings = blocks.iter().find(|block| block.contains("clusters:"));
+    // A machine of that cluster, whatever its name.
+    let settings = settings.unwrap().replace(", host: \"login*\"", "");
+    let env = env(&settings, "");
+    fs::write(env.path("slurm.conf"), "ClusterName=institute\n").unwrap();
+    let mut command = env.rocket_command();
+    command.env("SLURM_CONF", env.path("slurm.conf"));
+    command.env("USER", "ada").args(DRY);
+    let said = env.said(command.output().unwrap()).ok();
+    for line in [
+        "directory   /shared/ada/runs/job-",
+        "#SBATCH --partition=gpu_a100_7d\n",
+        "#SBATCH --account=vision\n",
+        "#SBATCH --time=1-00:00:00\n",
+        "export NCCL_SOCKET_IFNAME=ib0\n",
+        "\nmodule load cuda/12.4\n",
+    ] {
+        assert!(said.stdout.contains(line), "{line}\n{said}");
+    }
+}
+
+#[test]
+fn every_key_of_a_cluster_is_documented() {
+    let (text, _) = documented();
+    for key in rocket_common::experiment::all_keys() {
+        if let Some(key) = key.strip_prefix("cluster.") {
+            assert!(text.contains(&format!("`{key}`")), "{key}");
+        }
+    }
+}
