@@ -28,7 +28,7 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
 #[derive(Debug, Parser)]
 #[command(name = "rocket", version, long_version = LONG_VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
-    /// Folder of all runs [default: $ROCKET_RUNS, else 'runs' at the top of the repository]
+    /// Folder of all runs [default: $ROCKET_RUNS, else the settings', else 'runs' at the top of the repository]
     #[arg(long, global = true, value_name = "DIR")]
     runs: Option<PathBuf>,
     #[command(subcommand)]
