@@ -32,7 +32,10 @@ fn words(findings: &Value, level: &str) -> String {
 }
 
 fn partition<'a>(said: &'a Value, name: &str) -> &'a Value {
-    let mut all = said["slurm"]["partitions"].as_array().expect("partitions").iter();
+    let mut all = said["slurm"]["partitions"]
+        .as_array()
+        .expect("partitions")
+        .iter();
     all.find(|one| one["name"] == name).expect("the partition")
 }
 
@@ -54,16 +57,31 @@ fn doctor_reads_the_contract_and_looks_at_nodes() {
 
     let low = &partition(&said, "low")["contract"];
     contains(low["preempted_by"].as_str().expect("words"), &["'high'"]);
-    contains(low["warning"].as_str().expect("words"), &["20 s (GraceTime)", "7 s later"]);
-    contains(low["then"].as_str().expect("words"), &["rocket requeues the job", "5 s at the earliest"]);
+    contains(
+        low["warning"].as_str().expect("words"),
+        &["20 s (GraceTime)", "7 s later"],
+    );
+    contains(
+        low["then"].as_str().expect("words"),
+        &["rocket requeues the job", "5 s at the earliest"],
+    );
     let settings = low["settings"].as_array().expect("settings");
-    let grace = settings.iter().find(|one| one["key"] == "cluster.stop_grace_seconds");
-    let grace: u64 = grace.expect("a grace")["value"].as_str().expect("text").parse().expect("a number");
+    let grace = settings
+        .iter()
+        .find(|one| one["key"] == "cluster.stop_grace_seconds");
+    let grace: u64 = grace.expect("a grace")["value"]
+        .as_str()
+        .expect("text")
+        .parse()
+        .expect("a number");
     assert!((10..20).contains(&grace), "{grace}");
     let low0 = words(&partition(&said, "low0")["contract"]["findings"], "warning");
     contains(&low0, &["GraceTime=0", "7 s to save"]);
     let lowc = &partition(&said, "lowc")["contract"];
-    contains(&words(&lowc["findings"], "warning"), &["PreemptMode=CANCEL"]);
+    contains(
+        &words(&lowc["findings"], "warning"),
+        &["PreemptMode=CANCEL"],
+    );
     contains(lowc["then"].as_str().expect("words"), &["rocket heal"]);
     assert!(partition(&said, "high")["contract"]["warning"].is_null());
     assert_eq!(partition(&said, "low")["groups"][0]["gpus"], 8);
@@ -72,13 +90,26 @@ fn doctor_reads_the_contract_and_looks_at_nodes() {
     // Two processes here, and one on each of two nodes, have tried the same.
     for findings in [&said["local"]["findings"], &said["job"]["findings"]] {
         let fine = words(findings, "ok");
-        contains(&fine, &["rename() replaces", "link() lets exactly one win", "the trainer starts"]);
+        contains(
+            &fine,
+            &[
+                "rename() replaces",
+                "link() lets exactly one win",
+                "the trainer starts",
+            ],
+        );
         assert_eq!(words(findings, "problem"), "");
     }
     let probes = said["job"]["probes"].as_array().expect("probes");
-    let nodes: Vec<&str> = probes.iter().map(|one| one["machine"]["node"].as_str().expect("a node")).collect();
+    let nodes: Vec<&str> = probes
+        .iter()
+        .map(|one| one["machine"]["node"].as_str().expect("a node"))
+        .collect();
     assert_eq!(nodes, ["n1", "n2"]);
-    contains(&words(&said["job"]["findings"], "ok"), &["n2 reaches the first node"]);
+    contains(
+        &words(&said["job"]["findings"], "ok"),
+        &["n2 reaches the first node"],
+    );
 
     // Nothing is left in the runs root but what a run uses as well.
     let runs = site.project().path().join("runs");
@@ -93,13 +124,27 @@ fn doctor_reads_the_contract_and_looks_at_nodes() {
     // A partition that is not there, a queue that does not move.
     let (said, code) = doctor(&site, &["--job", "--partition", "no-such"]);
     assert_eq!(code, Some(1));
-    contains(&words(&said["job"]["findings"], "problem"), &["not taken", "partition"]);
+    contains(
+        &words(&said["job"]["findings"], "problem"),
+        &["not taken", "partition"],
+    );
     let important = site.cluster().occupy("4", 30);
     let (said, code) = doctor(&site, &["--job", "--partition", "low", "--wait", "3"]);
-    assert_eq!(code, Some(0), "a full queue is no problem of the place: {said:#}");
-    contains(&words(&said["job"]["findings"], "warning"), &["had not started", "cancelled"]);
+    assert_eq!(
+        code,
+        Some(0),
+        "a full queue is no problem of the place: {said:#}"
+    );
+    contains(
+        &words(&said["job"]["findings"], "warning"),
+        &["had not started", "cancelled"],
+    );
     site.cluster().run("scancel", &[&important.to_string()]);
-    let job: u32 = said["job"]["job"].as_str().expect("a job").parse().expect("a number");
+    let job: u32 = said["job"]["job"]
+        .as_str()
+        .expect("a job")
+        .parse()
+        .expect("a number");
     assert_eq!(site.cluster().job(job)["JobState"], "CANCELLED");
 
     unshared_root(&site);
@@ -122,7 +167,10 @@ fn unshared_root(site: &Site) {
     );
     let own = site.project().command("rocket");
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &script]).current_dir("/").env_clear();
+    command
+        .args(["--mount", "sh", "-c", &script])
+        .current_dir("/")
+        .env_clear();
     for (name, value) in own.get_envs() {
         if let Some(value) = value {
             command.env(name, value);
@@ -132,7 +180,10 @@ fn unshared_root(site: &Site) {
     command.env("ROCKET_WORKER", "/nonexistent/rocket-worker");
     let (said, code) = read(&command.output().expect("unshare starts"));
     assert_eq!(code, Some(1), "{said:#}");
-    contains(&words(&said["job"]["findings"], "problem"), &["do not see the runs root"]);
+    contains(
+        &words(&said["job"]["findings"], "problem"),
+        &["do not see the runs root"],
+    );
     contains(&words(&said["local"]["findings"], "warning"), &["tmpfs"]);
 }
 
@@ -145,7 +196,13 @@ fn silent_controller(site: &Site) {
     site.cluster().start_slurmctld();
     assert_eq!(code, Some(0), "{said:#}");
     assert_eq!(said["slurm"]["controller_up"], false);
-    contains(&words(&said["slurm"]["findings"], "warning"), &["does not answer"]);
-    contains(&words(&said["local"]["findings"], "ok"), &["link() lets exactly one win"]);
+    contains(
+        &words(&said["slurm"]["findings"], "warning"),
+        &["does not answer"],
+    );
+    contains(
+        &words(&said["local"]["findings"], "ok"),
+        &["link() lets exactly one win"],
+    );
     assert!(seconds < 25, "{seconds} s");
 }

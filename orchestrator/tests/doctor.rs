@@ -11,7 +11,10 @@ use support::{Env, Said};
 /// Runs doctor with nothing on the path, so that no Slurm is found whatever this machine has.
 fn doctor(env: &Env, args: &[&str]) -> Said {
     let mut command = env.rocket_command();
-    command.arg("doctor").args(args).env("PATH", env.path("nowhere"));
+    command
+        .arg("doctor")
+        .args(args)
+        .env("PATH", env.path("nowhere"));
     env.said(command.output().unwrap())
 }
 
@@ -59,19 +62,32 @@ fn a_runs_root_that_cannot_be_made_is_a_problem() {
     fs::write(env.repo().join("file"), "").unwrap();
     let said = doctor(&env, &["--runs", "file/runs"]).fails();
     assert!(said.stdout.contains("PROBLEM"), "{said}");
-    assert!(said.stdout.contains("a run does not work here: 1 problem"), "{said}");
+    assert!(
+        said.stdout.contains("a run does not work here: 1 problem"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_trainer_that_does_not_start_is_said() {
     let env = Env::new();
     let worker = env.path("rocket-worker");
-    fs::write(&worker, "#!/bin/sh\necho 'libtorch_cpu.so: cannot open' >&2\nexit 127\n").unwrap();
+    fs::write(
+        &worker,
+        "#!/bin/sh\necho 'libtorch_cpu.so: cannot open' >&2\nexit 127\n",
+    )
+    .unwrap();
     fs::set_permissions(&worker, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = env.rocket_command();
-    command.arg("doctor").env("ROCKET_WORKER", &worker).env("PATH", env.path("nowhere"));
+    command
+        .arg("doctor")
+        .env("ROCKET_WORKER", &worker)
+        .env("PATH", env.path("nowhere"));
     let said = env.said(command.output().unwrap()).ok();
     let wanted = "warning  the trainer does not start here: libtorch_cpu.so: cannot open";
     assert!(said.stdout.contains(wanted), "{said}");
-    assert!(said.stdout.contains("; 1 warning") || said.stdout.contains("; 2 warnings"), "{said}");
+    assert!(
+        said.stdout.contains("; 1 warning") || said.stdout.contains("; 2 warnings"),
+        "{said}"
+    );
 }
