@@ -46,6 +46,7 @@ enum Command {
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
     Doctor(commands::doctor::Args),
+    Drill(commands::drill::Args),
     #[command(hide = true)]
     Supervise(commands::supervise::Args),
     #[command(hide = true)]
@@ -65,6 +66,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Preempt(args) => commands::preempt::run(args, &runs),
         Command::Resume(args) => commands::resume::run(args, &runs),
         Command::Doctor(args) => commands::doctor::run(args, &runs),
+        Command::Drill(args) => commands::drill::run(args, &runs),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),
     }

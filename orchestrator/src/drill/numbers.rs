@@ -59,16 +59,24 @@ impl Numbers {
             let Some(found) = other.steps.get(step) else {
                 return Some(format!("step {step} is missing from metrics.jsonl"));
             };
-            let differs = wanted.iter().find(|(name, value)| found.get(*name) != Some(value));
+            let differs = wanted
+                .iter()
+                .find(|(name, value)| found.get(*name) != Some(value));
             if let Some((name, wanted)) = differs {
                 let found = found.get(name).unwrap_or(&Value::Null);
-                return Some(format!("step {step}: {name} is {found} in place of {wanted}"));
+                return Some(format!(
+                    "step {step}: {name} is {found} in place of {wanted}"
+                ));
             }
             if let Some(name) = found.keys().find(|name| !wanted.contains_key(*name)) {
                 return Some(format!("step {step}: {name} is new"));
             }
         }
-        if let Some(step) = other.steps.keys().find(|step| !self.steps.contains_key(step)) {
+        if let Some(step) = other
+            .steps
+            .keys()
+            .find(|step| !self.steps.contains_key(step))
+        {
             return Some(format!("step {step} is one too many"));
         }
         let names = self.sections.keys().chain(other.sections.keys());
@@ -102,7 +110,7 @@ fn parse(text: &str) -> BTreeMap<u64, Map<String, Value>> {
 
 /// The last step in `metrics.jsonl`, 0 if there is none.
 #[must_use]
-pub fn last_step(run: &RunDir) -> u64 {
+pub(super) fn last_step(run: &RunDir) -> u64 {
     let text = fs::read_to_string(run.metrics_path()).unwrap_or_default();
     text.lines()
         .rev()
@@ -136,13 +144,36 @@ mod tests {
         let repeated = format!("{slower}{}", STRAIGHT.lines().last().unwrap());
         assert_eq!(straight.difference(&numbers(&repeated, "aa")), None);
         for (text, model, wanted) in [
-            (STRAIGHT.replace("2.25", "2.2500001"), "aa", "step 2: loss is 2.2500001 in place of 2.25"),
-            (STRAIGHT.lines().next().unwrap().to_owned(), "aa", "step 2 is missing from metrics.jsonl"),
-            (format!("{STRAIGHT}{{\"kind\":\"train\",\"step\":3}}\n"), "aa", "step 3 is one too many"),
-            (STRAIGHT.replace("\"lr\":0.2,", ""), "aa", "step 2: lr is null in place of 0.2"),
-            (STRAIGHT.to_owned(), "bb", "'model' of the last checkpoint differs"),
+            (
+                STRAIGHT.replace("2.25", "2.2500001"),
+                "aa",
+                "step 2: loss is 2.2500001 in place of 2.25",
+            ),
+            (
+                STRAIGHT.lines().next().unwrap().to_owned(),
+                "aa",
+                "step 2 is missing from metrics.jsonl",
+            ),
+            (
+                format!("{STRAIGHT}{{\"kind\":\"train\",\"step\":3}}\n"),
+                "aa",
+                "step 3 is one too many",
+            ),
+            (
+                STRAIGHT.replace("\"lr\":0.2,", ""),
+                "aa",
+                "step 2: lr is null in place of 0.2",
+            ),
+            (
+                STRAIGHT.to_owned(),
+                "bb",
+                "'model' of the last checkpoint differs",
+            ),
         ] {
-            assert_eq!(straight.difference(&numbers(&text, model)).as_deref(), Some(wanted));
+            assert_eq!(
+                straight.difference(&numbers(&text, model)).as_deref(),
+                Some(wanted)
+            );
         }
         let mut without = numbers(STRAIGHT, "aa");
         without.sections.clear();

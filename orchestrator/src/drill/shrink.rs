@@ -43,7 +43,11 @@ pub fn shrink(
     let backend_name = |kind: BackendKind| format!("{kind:?}").to_lowercase();
     let every = (size.steps / SAVES).max(1);
     let rows = [
-        ("cluster.backend", backend_name(cluster.backend), backend_name(backend)),
+        (
+            "cluster.backend",
+            backend_name(cluster.backend),
+            backend_name(backend),
+        ),
         ("cluster.nodes", cluster.nodes.to_string(), "1".into()),
         (
             "cluster.gpus_per_node",
@@ -73,10 +77,22 @@ pub fn shrink(
         ),
         ("train.keep_last", train.keep_last.to_string(), "2".into()),
         ("train.keep_best", train.keep_best.to_string(), "0".into()),
-        ("data.workers", experiment.data.workers.to_string(), experiment.data.workers.min(2).to_string()),
-        ("eval.eval_freq", experiment.eval.eval_freq.to_string(), "0".into()),
+        (
+            "data.workers",
+            experiment.data.workers.to_string(),
+            experiment.data.workers.min(2).to_string(),
+        ),
+        (
+            "eval.eval_freq",
+            experiment.eval.eval_freq.to_string(),
+            "0".into(),
+        ),
     ];
-    let is_given = |key: &str| given.iter().any(|set| set.split('=').next().map(str::trim) == Some(key));
+    let is_given = |key: &str| {
+        given
+            .iter()
+            .any(|set| set.split('=').next().map(str::trim) == Some(key))
+    };
     rows.into_iter()
         .filter(|(key, from, to)| from != to && !is_given(key))
         .map(|(key, from, to)| Change { key, from, to })
@@ -88,23 +104,40 @@ mod tests {
     use super::*;
 
     fn experiment() -> Experiment {
-        let text = "name: e\nmodel: {name: CL2L_R50_CL2L}\ntrain: {batch_size: 128, update_freq: 2}\n";
+        let text =
+            "name: e\nmodel: {name: CL2L_R50_CL2L}\ntrain: {batch_size: 128, update_freq: 2}\n";
         rocket_common::experiment::parse("e.yaml", text, &[]).unwrap()
     }
 
     #[test]
     fn what_decides_numbers_stays_and_what_costs_shrinks() {
-        let size = Size { ranks: 2, steps: 48 };
+        let size = Size {
+            ranks: 2,
+            steps: 48,
+        };
         let changes = shrink(&experiment(), size, BackendKind::Local, &[]);
-        let of = |key: &str| changes.iter().find(|change| change.key == key).map(|change| change.to.as_str());
+        let of = |key: &str| {
+            changes
+                .iter()
+                .find(|change| change.key == key)
+                .map(|change| change.to.as_str())
+        };
         assert_eq!(of("cluster.nodes"), Some("1"));
         assert_eq!(of("cluster.gpus_per_node"), Some("2"));
         assert_eq!(of("train.batch_size"), Some("4"));
         assert_eq!(of("train.checkpoint_every"), Some("8 steps"));
         assert_eq!(of("train.update_freq"), None);
-        assert!(changes.iter().all(|change| !change.key.starts_with("model.") && !change.key.starts_with("augment.")));
+        assert!(
+            changes
+                .iter()
+                .all(|change| !change.key.starts_with("model.")
+                    && !change.key.starts_with("augment."))
+        );
         // What the changes say is valid.
-        let sets: Vec<String> = changes.iter().map(|change| format!("{}={}", change.key, change.to)).collect();
+        let sets: Vec<String> = changes
+            .iter()
+            .map(|change| format!("{}={}", change.key, change.to))
+            .collect();
         let text = "name: e\nmodel: {name: CL2L_R50_CL2L}\n";
         let small = rocket_common::experiment::parse("e.yaml", text, &sets).unwrap();
         assert_eq!(small.cluster.world_size(), 2);
@@ -112,9 +145,23 @@ mod tests {
 
     #[test]
     fn what_the_user_sets_is_left_alone() {
-        let given = ["train.batch_size=16".to_owned(), "cluster.gpus_per_node = 0".to_owned()];
-        let changes = shrink(&experiment(), Size { ranks: 2, steps: 2 }, BackendKind::Slurm, &given);
-        assert!(changes.iter().all(|change| change.key != "train.batch_size" && change.key != "cluster.gpus_per_node"));
-        assert!(changes.iter().any(|change| change.key == "train.checkpoint_every" && change.to == "1 steps"));
+        let given = [
+            "train.batch_size=16".to_owned(),
+            "cluster.gpus_per_node = 0".to_owned(),
+        ];
+        let changes = shrink(
+            &experiment(),
+            Size { ranks: 2, steps: 2 },
+            BackendKind::Slurm,
+            &given,
+        );
+        assert!(changes.iter().all(
+            |change| change.key != "train.batch_size" && change.key != "cluster.gpus_per_node"
+        ));
+        assert!(
+            changes
+                .iter()
+                .any(|change| change.key == "train.checkpoint_every" && change.to == "1 steps")
+        );
     }
 }

@@ -61,7 +61,11 @@ impl Caller {
     /// # Errors
     /// It is refused.
     pub fn submit(&self, experiment: &Path, sets: &[String], snapshot: bool) -> Result<Subject> {
-        let mut args = vec!["submit".to_owned(), experiment.display().to_string(), "--again".into()];
+        let mut args = vec![
+            "submit".to_owned(),
+            experiment.display().to_string(),
+            "--again".into(),
+        ];
         for set in sets {
             args.extend(["--set".to_owned(), set.clone()]);
         }
@@ -73,7 +77,9 @@ impl Caller {
             .lines()
             .find_map(|line| line.strip_prefix("run "))
             .map(str::trim)
-            .ok_or_else(|| Error::new(ExitKind::Internal, "submit did not say which run it made"))?;
+            .ok_or_else(|| {
+                Error::new(ExitKind::Internal, "submit did not say which run it made")
+            })?;
         Ok(Subject {
             run: RunDir::open(self.root.join(id))?,
             started: Instant::now(),
@@ -98,7 +104,7 @@ extern "C" fn interrupt(_: nix::libc::c_int) {
 }
 
 /// Has Ctrl-C and a plain kill noted from now on.
-pub fn catch_interrupts() {
+pub(super) fn catch_interrupts() {
     use nix::sys::signal::{SigHandler, Signal, signal};
     for which in [Signal::SIGINT, Signal::SIGTERM] {
         // SAFETY: the handler does nothing but store to an atomic, which is async-signal-safe.
@@ -153,7 +159,10 @@ impl Subject {
             if looked.elapsed() > Duration::from_millis(200) {
                 looked = Instant::now();
                 let state = events::derive(&self.events()?);
-                if matches!(state.status, Status::Finished | Status::Failed | Status::Cancelled) {
+                if matches!(
+                    state.status,
+                    Status::Finished | Status::Failed | Status::Cancelled
+                ) {
                     // It may have come to pass since the look.
                     if let Some(found) = wanted(self)? {
                         return Ok(found);
@@ -180,14 +189,20 @@ impl Subject {
         match status {
             Status::Failed => Error::new(
                 ExitKind::Internal,
-                format!("run {id} failed: {}", cause.unwrap_or_else(|| "no cause is known".into())),
+                format!(
+                    "run {id} failed: {}",
+                    cause.unwrap_or_else(|| "no cause is known".into())
+                ),
             ),
             Status::Finished => Error::new(
                 ExitKind::Usage,
                 format!("run {id} finished before its {what}: its steps are too short to be hit"),
             )
             .hint("give it more steps with --steps"),
-            _ => Error::new(ExitKind::Internal, format!("run {id} was cancelled before its {what}")),
+            _ => Error::new(
+                ExitKind::Internal,
+                format!("run {id} was cancelled before its {what}"),
+            ),
         }
     }
 
@@ -221,7 +236,10 @@ impl Subject {
         let none = || {
             Error::new(
                 ExitKind::Distributed,
-                format!("not all ranks of run {} have shown a sign of life", self.run.id()),
+                format!(
+                    "not all ranks of run {} have shown a sign of life",
+                    self.run.id()
+                ),
             )
         };
         let attempt = self.run.highest_attempt()?.ok_or_else(none)?;
