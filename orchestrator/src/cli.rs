@@ -45,6 +45,7 @@ enum Command {
     Cancel(commands::cancel::Args),
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
+    Heal(commands::heal::Args),
     Doctor(commands::doctor::Args),
     Drill(commands::drill::Args),
     #[command(hide = true)]
@@ -67,6 +68,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Resume(args) => commands::resume::run(args, &runs),
         Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Drill(args) => commands::drill::run(args, &runs),
+        Command::Heal(args) => commands::heal::run(args, &runs),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),
     }

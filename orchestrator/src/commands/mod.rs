@@ -3,6 +3,7 @@
 pub(crate) mod cancel;
 pub(crate) mod doctor;
 pub(crate) mod drill;
+pub(crate) mod heal;
 pub(crate) mod logs;
 pub(crate) mod plot;
 pub(crate) mod preempt;

@@ -403,7 +403,8 @@ fn exists(run_id: &str, again: bool) -> Error {
         .hint("or run it once more with --again")
 }
 
-fn user() -> String {
+/// This process's user.
+pub(crate) fn user() -> String {
     nix::unistd::User::from_uid(nix::unistd::getuid())
         .ok()
         .flatten()
