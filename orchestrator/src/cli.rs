@@ -47,6 +47,7 @@ enum Command {
     Resume(commands::resume::Args),
     Heal(commands::heal::Args),
     Doctor(commands::doctor::Args),
+    Drill(commands::drill::Args),
     #[command(hide = true)]
     Supervise(commands::supervise::Args),
     #[command(hide = true)]
@@ -66,6 +67,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Preempt(args) => commands::preempt::run(args, &runs),
         Command::Resume(args) => commands::resume::run(args, &runs),
         Command::Doctor(args) => commands::doctor::run(args, &runs),
+        Command::Drill(args) => commands::drill::run(args, &runs),
         Command::Heal(args) => commands::heal::run(args, &runs),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),

@@ -6,6 +6,7 @@ pub mod bundle;
 mod cli;
 mod commands;
 pub mod doctor;
+pub mod drill;
 mod experiment;
 pub mod output;
 pub mod pin;
