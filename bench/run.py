@@ -15,6 +15,8 @@ from pathlib import Path
 
 import torch
 
+from submit import submit
+
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "rocket-worker"
 EXPERIMENT = ROOT / "jobs" / "demo.yaml"
@@ -55,6 +57,8 @@ BENCHMARKS = {
     "step": lambda: step("step", "--set", "text.truncate=false"),
     # Text only up to the longest caption of the batch, as the experiment does by default.
     "step-truncated": lambda: step("step-truncated"),
+    # Until a job is queued: against the bare sbatch and against submitit. Needs root, as slurmd does.
+    "submit": submit,
 }
 
 

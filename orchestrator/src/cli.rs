@@ -48,6 +48,8 @@ enum Command {
     Doctor(commands::doctor::Args),
     #[command(hide = true)]
     Supervise(commands::supervise::Args),
+    #[command(hide = true)]
+    Rank(commands::rank::Args),
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -64,6 +66,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Resume(args) => commands::resume::run(args, &runs),
         Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Supervise(args) => commands::supervise::run(args),
+        Command::Rank(args) => commands::rank::run(args),
     }
 }
 

@@ -77,32 +77,36 @@ impl Project {
     /// The file system or git refuses.
     #[must_use]
     pub fn new(max_steps: u64) -> Self {
-        Self::make(max_steps, None, crate::binaries(), Vec::new())
+        let anywhere = std::env::temp_dir();
+        Self::make(max_steps, &anywhere, None, crate::binaries(), Vec::new())
     }
 
-    /// Makes it for a user of this machine, who runs the programs of `binaries` with these variables.
+    /// Makes it below a folder for a user of this machine, who runs the programs of `binaries` with
+    /// these variables.
     ///
     /// # Panics
     /// The file system or git refuses.
     #[must_use]
     pub fn of_user(
         max_steps: u64,
+        parent: &Path,
         user: &User,
         binaries: PathBuf,
         env: Vec<(String, OsString)>,
     ) -> Self {
-        Self::make(max_steps, Some(user.clone()), binaries, env)
+        Self::make(max_steps, parent, Some(user.clone()), binaries, env)
     }
 
     fn make(
         max_steps: u64,
+        parent: &Path,
         user: Option<User>,
         binaries: PathBuf,
         env: Vec<(String, OsString)>,
     ) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("rocket-project-")
-            .tempdir()
+            .tempdir_in(parent)
             .expect("a temporary folder");
         let path = dir.path().canonicalize().expect("the folder is there");
         let project = Self {

@@ -1,7 +1,7 @@
 //! The cluster: started and ended by `scripts/cluster.sh`, in a folder and on ports of its own.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -19,11 +19,13 @@ pub type Job = BTreeMap<String, String>;
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u16 = 8;
 const ROOM: u16 = 1_000;
+/// The cluster within its folder.
+const DIR: &str = "cluster";
 
 /// Four nodes of eight GPUs. Ended when dropped, and also when this process is killed.
 #[derive(Debug)]
 pub struct Cluster {
-    dir: TempDir,
+    folder: TempDir,
     port: u16,
     settings: Vec<(String, String)>,
     guard: Child,
@@ -63,10 +65,10 @@ impl Cluster {
         for _ in 0..20 {
             let turn = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id() * 7;
             let port = FIRST_PORT + PORTS * (turn % u32::from(ROOM)) as u16;
-            let dir = open_folder("rocket-slurm-");
-            let guard = guard(dir.path());
+            let folder = open_folder("rocket-slurm-");
+            let guard = guard(folder.path());
             let cluster = Self {
-                dir,
+                folder,
                 port,
                 settings: settings.clone(),
                 guard,
@@ -84,16 +86,26 @@ impl Cluster {
         panic!("no free ports for a cluster");
     }
 
+    /// A folder that everybody can enter and that goes with the cluster, however that ends.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Its `slurm.conf`.
     #[must_use]
     pub fn conf(&self) -> PathBuf {
-        self.dir.path().join("slurm.conf")
+        self.dir().join("slurm.conf")
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.folder().join(DIR)
     }
 
     /// Its log folder.
     #[must_use]
     pub fn logs(&self) -> PathBuf {
-        self.dir.path().join("log")
+        self.dir().join("log")
     }
 
     /// Runs one of Slurm's programs as root.
@@ -223,7 +235,7 @@ impl Cluster {
         script()
             .arg(verb)
             .args(args)
-            .env("CLUSTER_DIR", self.dir.path())
+            .env("CLUSTER_DIR", self.dir())
             .env("CLUSTER_PORT", self.port.to_string())
             .envs(settings)
             .output()
@@ -254,22 +266,19 @@ fn script() -> Command {
     command
 }
 
-/// A process that ends the cluster when the other end of its input closes, whatever closes it.
-fn guard(dir: &Path) -> Child {
-    let mut child = Command::new("sh")
-        .args([
-            "-c",
-            "read -r script; read -r nothing; exec \"$script\" down",
-        ])
-        .env("CLUSTER_DIR", dir)
+/// A process that ends the cluster and removes the folder when the other end of its input closes, as it
+/// does when this process ends, in whatever way.
+fn guard(folder: &Path) -> Child {
+    Command::new("sh")
+        .args(["-c", "read -r nothing; \"$0\" down; rm -rf -- \"$1\""])
+        .arg(crate::root().join("scripts/cluster.sh"))
+        .arg(folder)
+        .env("CLUSTER_DIR", folder.join(DIR))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
+        .process_group(0)
         .spawn()
-        .expect("sh starts");
-    let script = crate::root().join("scripts/cluster.sh");
-    let input = child.stdin.as_mut().expect("piped");
-    writeln!(input, "{}", script.display()).expect("written");
-    child
+        .expect("sh starts")
 }
 
 /// `Key=value` words of one line; a value runs to the next word that begins like a key.

@@ -6,9 +6,8 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use super::user::{open_folder, place_programs};
+use super::user::place_programs;
 use super::{Cluster, User};
 use crate::{Project, Text, last_step, run};
 
@@ -22,8 +21,6 @@ pub struct Site {
     project: Project,
     cluster: Cluster,
     user: User,
-    /// The user's home and the programs.
-    _folder: TempDir,
 }
 
 /// A run that the user submitted.
@@ -45,16 +42,15 @@ impl Site {
     #[must_use]
     pub fn new(max_steps: u64, settings: &[(&str, &str)]) -> Option<Self> {
         let cluster = Cluster::start(settings)?;
-        let folder = open_folder("rocket-site-");
-        let user = User::ordinary(&folder.path().join("home"));
+        let folder = cluster.folder();
+        let user = User::ordinary(&folder.join("home"));
         let env = vec![("SLURM_CONF".to_owned(), cluster.conf().into_os_string())];
-        let programs = place_programs(folder.path());
-        let project = Project::of_user(max_steps, &user, programs, env);
+        let programs = place_programs(folder);
+        let project = Project::of_user(max_steps, folder, &user, programs, env);
         Some(Self {
             project,
             cluster,
             user,
-            _folder: folder,
         })
     }
 
