@@ -47,6 +47,8 @@ enum Command {
     Resume(commands::resume::Args),
     Doctor(commands::doctor::Args),
     #[command(hide = true)]
+    Share(commands::share::Args),
+    #[command(hide = true)]
     Supervise(commands::supervise::Args),
     #[command(hide = true)]
     Rank(commands::rank::Args),
@@ -65,6 +67,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Preempt(args) => commands::preempt::run(args, &runs),
         Command::Resume(args) => commands::resume::run(args, &runs),
         Command::Doctor(args) => commands::doctor::run(args, &runs),
+        Command::Share(args) => commands::share::run(args),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),
     }

@@ -3,10 +3,12 @@
 pub(crate) mod cancel;
 pub(crate) mod doctor;
 pub(crate) mod logs;
+pub(crate) mod machines;
 pub(crate) mod plot;
 pub(crate) mod preempt;
 pub(crate) mod rank;
 pub(crate) mod resume;
+pub(crate) mod share;
 pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod submit;
