@@ -49,6 +49,8 @@ enum Command {
     Doctor(commands::doctor::Args),
     Drill(commands::drill::Args),
     #[command(hide = true)]
+    Share(commands::share::Args),
+    #[command(hide = true)]
     Supervise(commands::supervise::Args),
     #[command(hide = true)]
     Rank(commands::rank::Args),
@@ -69,6 +71,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Drill(args) => commands::drill::run(args, &runs),
         Command::Heal(args) => commands::heal::run(args, &runs),
+        Command::Share(args) => commands::share::run(args),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),
     }
