@@ -38,11 +38,16 @@ fn refused(site: &Site, set: &[&str], wanted: &[&str]) {
 
 #[test]
 fn bad_inputs_are_refused_in_words() {
-    let Some(site) = Site::new(5, &[]) else {
+    let Some(site) = Site::new(5, &[("CLUSTER_EXTRA", "EnforcePartLimits=ALL")]) else {
         return;
     };
     refused(&site, &["cluster.partition=nowhere"], &["nowhere", "sinfo"]);
     refused(&site, &["cluster.nodes=9"], &["cluster.nodes"]);
+    refused(
+        &site,
+        &["cluster.partition=theirs", "cluster.account=ours"],
+        &["account", "cluster.account"],
+    );
     refused(
         &site,
         &["cluster.gpus_per_node=9", "cluster.tasks_per_node=9"],
@@ -86,15 +91,30 @@ fn bad_inputs_are_refused_in_words() {
 }
 
 #[test]
-fn an_account_without_rights_is_explained() {
-    let Some(site) = Site::new(5, &[("CLUSTER_EXTRA", "EnforcePartLimits=ALL")]) else {
+fn what_slurm_accepts_and_never_starts_is_explained() {
+    // Without EnforcePartLimits, Slurm refuses nothing that it may be able to start one day.
+    let Some(site) = Site::new(5, &[]) else {
         return;
     };
-    refused(
-        &site,
-        &["cluster.partition=theirs", "cluster.account=ours"],
-        &["account", "cluster.account"],
-    );
+    for (set, wanted) in [
+        (&["cluster.nodes=9"][..], "PartitionNodeLimit"),
+        (
+            &["cluster.partition=short", "cluster.time=1:00:00"],
+            "PartitionTimeLimit",
+        ),
+        (
+            &["cluster.partition=theirs", "cluster.account=ours"],
+            "account",
+        ),
+    ] {
+        let run = site.submit(&[&SMALL, set].concat());
+        run.wait("reason", |_| {
+            let said = site.project().rocket(&["status", &run.id]).ok();
+            said.contains("pending") && said.contains(wanted)
+        });
+        site.project().rocket(&["cancel", &run.id]).ok();
+        run.happens("cancelled", 1);
+    }
 }
 
 #[test]
