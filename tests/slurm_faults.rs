@@ -15,7 +15,7 @@ use support::{Text, attempt, checkpoint_sums, curve, pid_of_rank};
 const STEPS: u64 = 240;
 
 /// Two nodes of two ranks; dropout and batch norm over ranks; checkpoints between the interruptions.
-const SHAPE: [&str; 11] = [
+const SHAPE: [&str; 12] = [
     "cluster.partition=low",
     "cluster.nodes=2",
     "cluster.tasks_per_node=2",
@@ -24,6 +24,7 @@ const SHAPE: [&str; 11] = [
     "model.clip_proj_type=mlp",
     "model.clip_hidden_dim=32",
     "text.text_augment=true",
+    "text.synonym_replacement_prob=0",
     "text.text_dropout_prob=0.1",
     "train.batch_size=2",
     "train.checkpoint_every=25 steps",
