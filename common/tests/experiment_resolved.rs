@@ -132,7 +132,13 @@ fn time_and_memory_are_read_as_slurm_reads_them() {
         let limit: TimeLimit = text.parse().unwrap();
         assert_eq!(limit, TimeLimit::Seconds(seconds), "{text}");
         assert_eq!(limit.to_string(), shown, "{text}");
-        let read = read_set(GOOD, &[&format!("cluster.time={text}")]);
+        let read = read_set(
+            GOOD,
+            &[
+                &format!("cluster.time={text}"),
+                "cluster.stop_grace_seconds=1",
+            ],
+        );
         assert_eq!(read.cluster.time, Some(limit), "{text}");
     }
     let short: TimeLimit = "0:30".parse().unwrap();

@@ -45,9 +45,12 @@ enum Command {
     Cancel(commands::cancel::Args),
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
+    Heal(commands::heal::Args),
     Doctor(commands::doctor::Args),
     #[command(hide = true)]
     Supervise(commands::supervise::Args),
+    #[command(hide = true)]
+    Rank(commands::rank::Args),
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
@@ -63,7 +66,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Preempt(args) => commands::preempt::run(args, &runs),
         Command::Resume(args) => commands::resume::run(args, &runs),
         Command::Doctor(args) => commands::doctor::run(args, &runs),
+        Command::Heal(args) => commands::heal::run(args, &runs),
         Command::Supervise(args) => commands::supervise::run(args),
+        Command::Rank(args) => commands::rank::run(args),
     }
 }
 

@@ -18,9 +18,7 @@ use rocket_common::run_dir::{Manifest, RunDir};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{
-    Backend, Control, Handover, Launch, Liveness, Outlook, RankExit, Running, leftovers,
-};
+use super::{Backend, Control, Handover, Launch, Liveness, Outlook, RankExit, Running, leftovers};
 use crate::bundle;
 use crate::supervisor::{Exit, stacks};
 

@@ -17,7 +17,7 @@ use rocket_common::run_dir::{Attempt, Manifest, RunDir};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::slurm::Slurm;
-use crate::slurm::job::Fate;
+use crate::slurm::job::{Fate, Over};
 use crate::supervisor::Exit;
 
 /// How long a person waits for a scheduler that does not answer.
@@ -135,6 +135,8 @@ pub struct Handover<'a> {
     /// Number of the submission, where the caller decided on the strength of what it saw before;
     /// the next one if absent.
     pub number: Option<u32>,
+    /// What the supervisor before was found to have died of.
+    pub lost: Option<&'a str>,
     /// How long to wait for a scheduler that does not answer.
     pub patience: Duration,
 }
@@ -150,6 +152,7 @@ impl<'a> Handover<'a> {
             exclude: &[],
             after: None,
             number: None,
+            lost: None,
             patience: PATIENCE,
         }
     }
@@ -188,6 +191,19 @@ pub trait Backend {
     /// # Errors
     /// The run directory cannot be read. A scheduler that does not answer is no error.
     fn outlook(&self, run: &RunDir, manifest: &Manifest) -> Result<Outlook>;
+
+    /// Takes a job that waits out of the scheduler's queue.
+    ///
+    /// # Errors
+    /// The scheduler does not answer, or refuses.
+    fn end_waiting(&self, _job: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the scheduler still remembers of the end of a run's job that has left its queue.
+    fn epitaph(&self, _job: &str) -> Option<Over> {
+        None
+    }
 
     /// Checks that this process is where the run's supervisor is to be.
     ///

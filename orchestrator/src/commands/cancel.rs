@@ -7,6 +7,7 @@ use rocket_common::error::{Error, Result};
 use rocket_common::events::{Event, EventKind, EventWriter, Status};
 use rocket_common::exit::ExitKind;
 
+use crate::backend::Backends;
 use crate::output;
 use crate::requests::{self, Cancel};
 use crate::runs::Runs;
@@ -30,7 +31,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let run = runs.find(&args.run)?;
     let id = run.id();
-    let view = RunView::read(&run)?;
+    let backends = Backends::default();
+    let view = RunView::read(&run, &backends)?;
     if view.status == Status::Cancelled {
         output::print(&format!("run {id} is cancelled already\n"))?;
         return Ok(ExitCode::SUCCESS);
@@ -45,7 +47,12 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         ));
     }
     requests::cancel(&run, Cancel { now: args.now })?;
-    if view.supervisor.is_none() && view.status != Status::Pending {
+    let backend = backends.of(run.manifest()?.backend);
+    if let (Some(job), true) = (&view.job, view.waiting.is_some()) {
+        // It would be started only to find out that it is not wanted.
+        backend.end_waiting(job)?;
+    }
+    if view.waiting.is_some() || view.supervisor.is_none() && view.status != Status::Pending {
         // Nobody is there to hear it.
         EventWriter::new(&run, "cancel")
             .append(Event::new(EventKind::Cancelled).cause("cancelled by the user"))?;
@@ -59,7 +66,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let start = Instant::now();
     let mut said = false;
     loop {
-        let view = RunView::read(&run)?;
+        let view = RunView::read(&run, &backends)?;
         if view.status.is_settled() && view.supervisor.is_none() {
             let at = view.checkpoint.map_or(String::new(), |step| {
                 format!("; its last checkpoint is at step {step}")

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let job = (args.job && local.is_usable())
         .then(|| look_at_nodes(args, &client, cluster.as_ref(), &root, &rocket));
     let cron = format!(
-        "*/10 * * * * {} --runs {} heal --quiet",
+        "*/10 * * * * {} --runs {} heal",
         quoted(&rocket),
         quoted(&root)
     );

@@ -10,6 +10,7 @@ use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::run_dir::{Attempt, RunDir};
 
+use crate::backend::Backends;
 use crate::output::stdout_error;
 use crate::runs::Runs;
 use crate::view::RunView;
@@ -103,9 +104,10 @@ fn missing(args: &Args, run: &RunDir, attempt: &Attempt, last: &Attempt) -> Erro
 fn follow(args: &Args, run: &RunDir) -> Result<()> {
     let mut number = args.attempt.or(run.highest_attempt()?).unwrap_or_default();
     let mut offset = 0;
+    let backends = Backends::default();
     loop {
         // Looked at before reading: what was written until it settled is still read.
-        let view = RunView::read(run)?;
+        let view = RunView::read(run, &backends)?;
         let settled = view.status.is_settled() && view.supervisor.is_none();
         let newer = run
             .highest_attempt()?

@@ -2,9 +2,11 @@
 
 pub(crate) mod cancel;
 pub(crate) mod doctor;
+pub(crate) mod heal;
 pub(crate) mod logs;
 pub(crate) mod plot;
 pub(crate) mod preempt;
+pub(crate) mod rank;
 pub(crate) mod resume;
 pub(crate) mod show;
 pub(crate) mod status;

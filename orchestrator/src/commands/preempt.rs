@@ -6,6 +6,7 @@ use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::protocol::StopReason;
 
+use crate::backend::Backends;
 use crate::runs::Runs;
 use crate::view::RunView;
 use crate::{output, requests};
@@ -19,7 +20,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let run = runs.find(&args.run)?;
-    let view = RunView::read(&run)?;
+    let view = RunView::read(&run, &Backends::default())?;
     let (Some(_), Some(attempt)) = (&view.supervisor, view.attempt) else {
         return Err(Error::new(
             ExitKind::Usage,

@@ -6,7 +6,7 @@ use rocket_common::error::{Error, Result};
 use rocket_common::events::{self, Event, EventKind, EventWriter, Status};
 use rocket_common::exit::ExitKind;
 
-use crate::backend::{self, Liveness};
+use crate::backend::{Backends, Handover, Liveness};
 use crate::runs::Runs;
 use crate::view::{self, RunView};
 use crate::{output, requests};
@@ -29,15 +29,31 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let run = runs.find(&args.run)?;
     let id = run.id();
     let manifest = run.manifest()?;
-    let view = RunView::read(&run)?;
+    let backends = Backends::default();
+    // Before the look at the scheduler: whoever submits between the two takes this number away.
+    let number = run.highest_submission()?.map_or(0, |highest| highest + 1);
+    let view = RunView::read(&run, &backends)?;
     if view.status == Status::Finished {
         output::print(&format!(
             "run {id} has finished: there is nothing left to do\n"
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let backend = backend::of(manifest.backend)?;
-    match backend.liveness(&run)? {
+    let backend = backends.of(manifest.backend);
+    let outlook = backend.outlook(&run, &manifest)?;
+    match outlook.liveness {
+        Liveness::Alive if outlook.waiting.is_some() => {
+            let words = outlook.waiting.unwrap_or_default();
+            let job = outlook.job.unwrap_or_default();
+            let error = Error::new(
+                ExitKind::Usage,
+                format!("run {id} is in Slurm's queue already: job {job} {words}"),
+            );
+            return Err(match outlook.hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            });
+        }
         Liveness::Alive => {
             let who = view.supervisor.map_or(String::new(), |who| {
                 format!(" (process {} on {})", who.pid, who.host)
@@ -47,6 +63,11 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
                 format!("run {id} is {}: its supervisor lives{who}", view.status),
             )
             .hint(format!("rocket status {id}, or first: rocket cancel {id}")));
+        }
+        Liveness::Unknown if !args.force && outlook.trouble.is_some() => {
+            let words = outlook.trouble.unwrap_or_default();
+            return Err(Error::new(ExitKind::Distributed, words)
+                .hint("whether the run is in its queue cannot be told; try again later"));
         }
         Liveness::Unknown if !args.force => {
             return Err(Error::new(
@@ -70,12 +91,18 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     writer.append(Event::new(EventKind::Resumed {
         backend: backend.kind(),
     }))?;
-    backend.submit(&run, &manifest)?;
+    let excluded = events::derive(&events::read(&run)?).excluded;
+    let job = backend.submit(&Handover {
+        number: Some(number),
+        exclude: &excluded,
+        ..Handover::new(&run, &manifest, "resumed by the user")
+    })?;
     let from = match view.checkpoint {
         Some(step) => format!("goes on from its checkpoint at step {step}"),
         None => "starts from nothing: it has no checkpoint".into(),
     };
-    output::print(&format!("run {id} {from}\n"))?;
+    let job = job.map_or(String::new(), |job| format!(" as job {job}"));
+    output::print(&format!("run {id} {from}{job}\n"))?;
     if args.follow {
         view::wait_for_attempt(&run, attempt)?;
         return view::follow(&run);

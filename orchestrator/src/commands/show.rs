@@ -8,6 +8,7 @@ use rocket_common::events::{self, AttemptSummary, Event};
 use rocket_common::run_dir::Manifest;
 use serde::Serialize;
 
+use crate::backend::Backends;
 use crate::output::{Format, Report};
 use crate::pin;
 use crate::runs::Runs;
@@ -28,7 +29,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let events = events::read(&run)?;
     let state = events::derive(&events);
     let attempts = state.attempts.clone();
-    let view = RunView::of(&run, &manifest, state)?;
+    let view = RunView::of(&run, &manifest, state, &Backends::default())?;
     args.format.print(&Show {
         status: view,
         manifest,
@@ -74,6 +75,19 @@ impl Report for Show {
                 "supervisor  process {} on {}",
                 supervisor.pid, supervisor.host
             )?;
+        }
+        if let Some(job) = &status.job {
+            let waiting = status
+                .waiting
+                .as_deref()
+                .map_or(String::new(), |w| format!(" ({w})"));
+            writeln!(out, "job         {job}{waiting}")?;
+        }
+        if !status.excluded.is_empty() {
+            writeln!(out, "excluded    {}", status.excluded.join(", "))?;
+        }
+        if let Some(trouble) = &status.trouble {
+            writeln!(out, "note        {trouble}")?;
         }
         writeln!(out, "experiment  {}", manifest.experiment_path.display())?;
         writeln!(

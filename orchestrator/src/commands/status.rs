@@ -1,13 +1,17 @@
 //! `rocket status`.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use rocket_common::error::Result;
-use rocket_common::run_dir;
+use rocket_common::events;
+use rocket_common::experiment::BackendKind;
+use rocket_common::run_dir::{self, RunDir};
 use serde::Serialize;
 
+use crate::backend::Backends;
 use crate::output::{Format, Report, Table};
 use crate::runs::Runs;
 use crate::view::{RunView, duration, rate};
@@ -23,11 +27,26 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
+    let backends = Backends::default();
     let mut views = Vec::new();
     if args.queries.is_empty() {
-        for run in run_dir::list(&runs.root()?)? {
+        let found = run_dir::list(&runs.root()?)?;
+        // The owners first, so that one question to the scheduler answers for all of them.
+        let manifests: Vec<_> = found.iter().map(RunDir::manifest).collect();
+        let users: BTreeSet<String> = manifests
+            .iter()
+            .flatten()
+            .filter(|manifest| manifest.backend == BackendKind::Slurm)
+            .map(|manifest| manifest.user.clone())
+            .collect();
+        backends.of(BackendKind::Slurm).prepare(&users);
+        for (run, manifest) in found.iter().zip(manifests) {
+            let view = manifest.and_then(|manifest| {
+                let state = events::derive(&events::read(run)?);
+                RunView::of(run, &manifest, state, &backends)
+            });
             // One damaged run must not hide the others.
-            match RunView::read(&run) {
+            match view {
                 Ok(view) => views.push(view),
                 Err(error) => eprintln!("warning: run {}: {error}", run.id()),
             }
@@ -35,8 +54,11 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         views.sort_by_key(|view| view.submitted);
     } else {
         for query in &args.queries {
-            views.push(RunView::read(&runs.find(query)?)?);
+            views.push(RunView::read(&runs.find(query)?, &backends)?);
         }
+    }
+    if let Some(trouble) = views.iter().find_map(|view| view.trouble.as_ref()) {
+        eprintln!("note: {trouble}");
     }
     args.format.print(&Status(views))?;
     Ok(ExitCode::SUCCESS)
@@ -60,7 +82,11 @@ impl Report for Status {
         }
         table.write(out)?;
         for view in &self.0 {
-            if let Some(cause) = &view.cause {
+            let job = |words: &String| match &view.job {
+                Some(job) => format!("job {job} {words}"),
+                None => words.clone(),
+            };
+            if let Some(cause) = view.waiting.as_ref().map(job).or(view.cause.clone()) {
                 writeln!(out, "\n{}: {cause}", view.run)?;
                 if let Some(hint) = &view.hint {
                     writeln!(out, "  hint: {hint}")?;
@@ -85,7 +111,11 @@ fn row(view: &RunView) -> Vec<String> {
         .map(|(name, value)| format!("{name} {:.2} %", value * 100.0));
     vec![
         view.run.clone(),
-        view.status.to_string(),
+        if view.held {
+            "held".into()
+        } else {
+            view.status.to_string()
+        },
         or_dash(view.attempt.map(|number| number.to_string())),
         or_dash(step),
         or_dash(view.epoch.map(|epoch| format!("{epoch:.2}"))),

@@ -12,10 +12,12 @@ use rocket_common::experiment::{BackendKind, Experiment};
 use rocket_common::host;
 use rocket_common::run_dir::{self, Bundle, Manifest, RunDir};
 
-use crate::backend::{self, Backend};
+use crate::backend::{Backends, Handover};
 use crate::bundle::{self, Identity};
 use crate::pin::{self, Changes, Mode, Pinned, Source};
 use crate::runs::{Runs, make_root};
+use crate::slurm::script::{self, Script};
+use crate::slurm::{Slurm, secrets};
 use crate::{build, experiment, output, view};
 
 /// Pin an experiment to a commit and start it
@@ -49,13 +51,19 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         eprintln!("note: {note}");
     }
     if args.dry_run {
-        output::print(&plan.describe())?;
+        let mut text = plan.describe();
+        if plan.backend == BackendKind::Slurm {
+            text.push_str("\n--- job.sbatch\n");
+            text.push_str(&plan.script()?);
+        }
+        output::print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let run = plan.carry_out(args.build)?;
+    let (run, job) = plan.carry_out(args.build)?;
     let id = run.id();
     output::print(&format!(
-        "run {id}\n  directory  {}\n  commit     {} ({})\n",
+        "run {id}\n{}  directory  {}\n  commit     {} ({})\n",
+        job.map_or(String::new(), |job| format!("  job        {job}\n")),
         run.path().display(),
         &plan.pinned.commit.to_string()[..12],
         pin::ref_name(&id),
@@ -83,7 +91,8 @@ struct Plan {
     root: PathBuf,
     run_id: String,
     again: bool,
-    backend: Box<dyn Backend>,
+    backend: BackendKind,
+    secrets: Vec<secrets::Secret>,
     rocket: PathBuf,
     worker: Option<PathBuf>,
     notes: Vec<String>,
@@ -93,7 +102,18 @@ impl Plan {
     fn new(args: &Args, runs: &Runs) -> Result<Self> {
         let experiment = experiment::load(&args.experiment, &args.sets)?;
         pin::check_name(&experiment.name)?;
-        let backend = backend::of(experiment.cluster.backend)?;
+        let backend = match experiment.cluster.backend {
+            BackendKind::Auto if Slurm::is_here() => BackendKind::Slurm,
+            BackendKind::Auto => BackendKind::Local,
+            named => named,
+        };
+        if backend == BackendKind::Slurm && !args.dry_run && !Slurm::is_here() {
+            return Err(Error::new(
+                ExitKind::Usage,
+                "'cluster.backend' is slurm, and 'sbatch' was not found: Slurm's programs are not on this machine's PATH",
+            )
+            .hint("submit on a login node of the cluster, or with --set cluster.backend=local"));
+        }
         let experiment_path = args
             .experiment
             .canonicalize()
@@ -101,8 +121,14 @@ impl Plan {
         let folder = experiment_path.parent().unwrap_or(Path::new("/"));
         let source = Source::discover(&[Path::new("."), folder])?;
         let absolute = experiment::with_absolute_paths(&experiment, source.root());
-        if backend.kind() == BackendKind::Local {
-            experiment::check_data(&absolute)?;
+        let mut notes = Vec::new();
+        match (backend, experiment::check_data(&absolute)) {
+            (_, Ok(())) => {}
+            // The nodes may see what this one does not.
+            (BackendKind::Slurm, Err(error)) if error.kind() == ExitKind::Data => {
+                notes.push(format!("{error}, as seen from this node"));
+            }
+            (_, Err(error)) => return Err(error),
         }
 
         let exempt = source.relative(&experiment_path);
@@ -112,7 +138,6 @@ impl Plan {
         } else {
             Mode::Head
         };
-        let mut notes = Vec::new();
         if !args.snapshot {
             changes.refuse()?;
             notes.extend(changes.untracked_note());
@@ -128,7 +153,7 @@ impl Plan {
 
         check_eval_files(&experiment, &source, &pinned)?;
         let cluster = &experiment.cluster;
-        if backend.kind() == BackendKind::Local && cluster.nodes > 1 {
+        if backend == BackendKind::Local && cluster.nodes > 1 {
             notes.push(format!(
                 "the local backend knows one machine: all {} ranks of cluster.nodes: {} run here",
                 cluster.world_size(),
@@ -139,7 +164,12 @@ impl Plan {
         let root = runs.of(&source)?;
         let (rocket, worker) = programs(&experiment, args, &source, &pinned, &mut notes)?;
         let run_id = choose_id(&root, &experiment.name, &pinned, args.again)?;
+        let secrets = match backend {
+            BackendKind::Slurm => secrets::take(cluster, |name| std::env::var(name).ok())?,
+            _ => Vec::new(),
+        };
         Ok(Self {
+            secrets,
             yaml: absolute.to_yaml(),
             source,
             experiment,
@@ -176,14 +206,34 @@ impl Plan {
                 (false, None) => String::new(),
             },
             programs.join(", "),
-            format!("{:?}", self.backend.kind()).to_lowercase(),
+            format!("{:?}", self.backend).to_lowercase(),
             self.experiment.recipe_hash(),
             self.yaml,
         )
     }
 
+    /// The script that Slurm would be given, and the same checks as if it were.
+    fn script(&self) -> Result<String> {
+        script::render(&Script {
+            cluster: &self.experiment.cluster,
+            run_id: &self.run_id,
+            run_dir: &self.root.join(&self.run_id),
+            rocket: &self
+                .root
+                .join("bundles/<content hash>")
+                .join(bundle::ROCKET),
+            submission: 0,
+            token: "<token>",
+            exclude: &[],
+        })
+    }
+
     /// Writes the pin, the bundle and the run directory, and hands the run over.
-    fn carry_out(&self, build: bool) -> Result<RunDir> {
+    fn carry_out(&self, build: bool) -> Result<(RunDir, Option<String>)> {
+        if self.backend == BackendKind::Slurm {
+            // What cannot be said in a script is found before anything is written.
+            self.script()?;
+        }
         make_root(&self.root)?;
         let store = self.root.join(pin::STORE);
         pin::publish(&self.source, &self.pinned, &self.run_id, &store)?;
@@ -199,14 +249,34 @@ impl Plan {
         let manifest = run.manifest()?;
         let mut events = EventWriter::new(&run, "submit");
         events.append(Event::new(EventKind::Submitted {
-            backend: self.backend.kind(),
+            backend: self.backend,
         }))?;
-        if let Err(error) = self.backend.submit(&run, &manifest) {
-            let kind = EventKind::Failed { exit: error.kind() };
-            events.append(Event::new(kind).cause(error.to_string()))?;
-            return Err(error);
+        secrets::write(&self.root, &self.run_id, &self.secrets)?;
+        let backends = Backends::default();
+        match backends
+            .of(self.backend)
+            .submit(&Handover::new(&run, &manifest, "submitted"))
+        {
+            Ok(job) => Ok((run, job)),
+            Err(error) if self.backend == BackendKind::Slurm && error.kind() == ExitKind::Usage => {
+                // Refused: as if it had never been. Nothing has run, and the mended experiment is
+                // another run.
+                let _ = secrets::remove(&self.root, &self.run_id);
+                if std::fs::remove_dir_all(run.path()).is_ok() {
+                    pin::unpublish(&self.source, &self.run_id, &store);
+                }
+                Err(error)
+            }
+            Err(error) => {
+                let kind = if self.backend == BackendKind::Slurm {
+                    EventKind::SupervisorLost
+                } else {
+                    EventKind::Failed { exit: error.kind() }
+                };
+                events.append(Event::new(kind).cause(error.to_string()))?;
+                Err(error)
+            }
         }
-        Ok(run)
     }
 
     fn programs(&self, build: bool) -> Result<Bundle> {
@@ -234,7 +304,7 @@ impl Plan {
             user: user(),
             host: host::name(),
             versions: BTreeMap::from([("rocket".into(), env!("CARGO_PKG_VERSION").into())]),
-            backend: self.backend.kind(),
+            backend: self.backend,
             experiment_path: self.experiment_path.clone(),
             repo: self.source.root().to_path_buf(),
         };
@@ -333,7 +403,8 @@ fn exists(run_id: &str, again: bool) -> Error {
         .hint("or run it once more with --again")
 }
 
-fn user() -> String {
+/// This process's user.
+pub(crate) fn user() -> String {
     nix::unistd::User::from_uid(nix::unistd::getuid())
         .ok()
         .flatten()

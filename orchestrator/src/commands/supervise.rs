@@ -12,11 +12,16 @@ use crate::supervisor::{self, Left};
 pub(crate) struct Args {
     /// The run directory
     run_dir: PathBuf,
+    /// Which hand-over to the scheduler this is
+    #[arg(long, value_name = "N")]
+    submission: Option<u32>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    Ok(match supervisor::supervise(&args.run_dir)? {
-        Left::Finished | Left::Cancelled | Left::Fenced => ExitCode::SUCCESS,
-        Left::Failed => ExitCode::FAILURE,
-    })
+    Ok(
+        match supervisor::supervise(&args.run_dir, args.submission)? {
+            Left::Finished | Left::Cancelled | Left::Fenced | Left::Queued => ExitCode::SUCCESS,
+            Left::Failed => ExitCode::FAILURE,
+        },
+    )
 }

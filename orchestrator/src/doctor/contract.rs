@@ -330,8 +330,13 @@ fn time_limit(partition: &Partition) -> String {
         0 => String::new(),
         seconds => format!("; {} later in truth (OverTimeLimit)", duration(seconds)),
     };
+    let before = if partition.max_seconds.is_some() {
+        "shortly before it"
+    } else {
+        "shortly before the run's own (cluster.time)"
+    };
     format!(
-        "{most}{default}{over}; shortly before it the supervisor gets SIGUSR1, the ranks save, and rocket requeues the job (Slurm alone would end it: TIMEOUT is never requeued)"
+        "{most}{default}{over}; {before} the supervisor gets SIGUSR1, the ranks save, and rocket requeues the job (Slurm alone would end it: TIMEOUT is never requeued)"
     )
 }
 

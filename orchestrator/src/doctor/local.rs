@@ -52,6 +52,11 @@ impl Local {
     pub fn is_usable(&self) -> bool {
         !self.probes.is_empty()
     }
+
+    fn starts_worker(&self) -> bool {
+        let workers = self.probes.iter().filter_map(|found| found.worker.as_ref());
+        workers.into_iter().any(|worker| worker.version.is_some())
+    }
 }
 
 /// Looks at this machine. `slurm`: runs would be on other machines than this one.
@@ -84,7 +89,9 @@ pub fn look(root: &Path, rocket: &Path, slurm: bool) -> Local {
     }
     local.findings.extend(git());
     match worker {
-        Ok(worker) => libtorch(&mut local, &worker),
+        // One that does not start is said already.
+        Ok(worker) if local.starts_worker() => libtorch(&mut local, &worker),
+        Ok(_) => {}
         Err(error) => local.findings.push(
             Finding::warning(error.to_string())
                 .advice("only experiments with 'command:' can be submitted without it"),

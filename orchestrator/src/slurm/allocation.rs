@@ -93,10 +93,12 @@ impl Node {
     #[must_use]
     pub fn is_sick(&self) -> bool {
         self.state.ends_with('*')
-            || self
-                .state
-                .split('+')
-                .any(|flag| matches!(flag, "DOWN" | "FAIL" | "FAILING" | "NOT_RESPONDING" | "ERROR"))
+            || self.state.split('+').any(|flag| {
+                matches!(
+                    flag,
+                    "DOWN" | "FAIL" | "FAILING" | "NOT_RESPONDING" | "ERROR"
+                )
+            })
     }
 }
 
@@ -112,10 +114,23 @@ mod tests {
             ))
             .unwrap()
         };
-        for sound in ["IDLE", "ALLOCATED", "MIXED", "ALLOCATED+DRAIN", "COMPLETING"] {
+        for sound in [
+            "IDLE",
+            "ALLOCATED",
+            "MIXED",
+            "ALLOCATED+DRAIN",
+            "COMPLETING",
+        ] {
             assert!(!node(sound).is_sick(), "{sound}");
         }
-        for sick in ["DOWN", "DOWN*", "ALLOCATED*", "IDLE+NOT_RESPONDING", "FAIL", "MIXED+FAILING"] {
+        for sick in [
+            "DOWN",
+            "DOWN*",
+            "ALLOCATED*",
+            "IDLE+NOT_RESPONDING",
+            "FAIL",
+            "MIXED+FAILING",
+        ] {
             assert!(node(sick).is_sick(), "{sick}");
         }
         assert_eq!(node("IDLE").address, "127.0.0.1");

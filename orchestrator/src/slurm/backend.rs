@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::{BackendKind, Experiment};
-use rocket_common::run_dir::{JobRecord, Manifest, RunDir};
+use rocket_common::run_dir::{Intent, JobRecord, Manifest, RunDir};
 
 use super::allocation::{Allocation, Node};
 use super::job::{Fate, JobInfo, Over, fate_in_output};
 use super::queue::{Queue, QueuedJob};
-use super::submission::Submission;
 use super::reason::{self, About};
+use super::submission::Submission;
 use super::{Client, Failure, step};
 use crate::backend::{Backend, Handover, Launch, Liveness, Outlook, Requeued, Running};
 
 /// A picture of the queue serves that long: a follower asks several times a second.
 const FRESH: Duration = Duration::from_secs(15);
+/// Longer than any submission takes.
+const HANDOVER: Duration = Duration::from_secs(900);
 /// Reading commands wait that long for a controller.
 const ASKING: Duration = Duration::from_secs(5);
 
@@ -61,9 +63,9 @@ impl Slurm {
             let found = Allocation::from_env(&Client::default())?;
             let _ = self.allocation.set(found);
         }
-        self.allocation.get().ok_or_else(|| {
-            Error::new(ExitKind::Internal, "the allocation is not known")
-        })
+        self.allocation
+            .get()
+            .ok_or_else(|| Error::new(ExitKind::Internal, "the allocation is not known"))
     }
 
     /// Address of the first node, as Slurm itself reaches it; its name while that is not to be had.
@@ -95,6 +97,7 @@ impl Backend for Slurm {
             exclude,
             after,
             number,
+            lost,
             patience,
         } = *handover;
         let number = match number {
@@ -108,6 +111,7 @@ impl Backend for Slurm {
             why,
             exclude,
             after,
+            lost,
             patience,
         };
         let job = submission.carry_out(&Client::default())?;
@@ -137,10 +141,15 @@ impl Backend for Slurm {
                 }
                 Some(_) => {}
                 // Between the intent and the answer of sbatch.
-                None if record.is_none() && intent.claim.is_alive() == Some(true) => {
-                    outlook.liveness = Liveness::Alive;
-                    outlook.waiting = Some("is being handed to Slurm".into());
-                }
+                None if record.is_none() => match intent.claim.is_alive() {
+                    Some(true) => {
+                        outlook.liveness = Liveness::Alive;
+                        outlook.waiting = Some("is being handed to Slurm".into());
+                    }
+                    Some(false) => {}
+                    None if age(&intent) < HANDOVER => outlook.liveness = Liveness::Unknown,
+                    None => {}
+                },
                 None => {}
             },
             Err(failure) => {
@@ -154,13 +163,51 @@ impl Backend for Slurm {
         Ok(outlook)
     }
 
+    fn end_waiting(&self, job: &str) -> Result<()> {
+        Client::default().run("scancel", [job])?;
+        self.queue.borrow_mut().take();
+        Ok(())
+    }
+
+    fn epitaph(&self, job: &str) -> Option<Over> {
+        let client = Client::new(ASKING);
+        let over = |fate| match fate {
+            Fate::Over(over) => Some(over),
+            _ => None,
+        };
+        if let Ok(info) = JobInfo::ask(&client, job) {
+            return over(info.fate(u32::MAX));
+        }
+        // The controller forgets after some minutes (MinJobAge); accounting, where there is one, does not.
+        let arguments = [
+            "--noheader",
+            "--allocations",
+            "--parsable2",
+            "--format=State",
+            "--jobs",
+            job,
+        ];
+        let text = client.run("sacct", arguments).ok()?;
+        let state = text.split_whitespace().next()?.to_owned();
+        over(
+            JobInfo {
+                state,
+                ..JobInfo::default()
+            }
+            .fate(u32::MAX),
+        )
+    }
+
     fn enter(&self, run: &RunDir, submission: Option<u32>) -> Result<()> {
         let allocation = self.allocation()?;
         let superseded = |words: String| Error::new(ExitKind::Fenced, words);
         let Some(number) = submission else {
             return Ok(());
         };
-        if let Some(highest) = run.highest_submission()?.filter(|highest| *highest > number) {
+        if let Some(highest) = run
+            .highest_submission()?
+            .filter(|highest| *highest > number)
+        {
             return Err(superseded(format!(
                 "job {} is submission {number} of the run, and submission {highest} has taken its place",
                 allocation.job
@@ -183,7 +230,9 @@ impl Backend for Slurm {
     }
 
     fn job(&self) -> Option<String> {
-        self.allocation().ok().map(|allocation| allocation.job.clone())
+        self.allocation()
+            .ok()
+            .map(|allocation| allocation.job.clone())
     }
 
     fn writer(&self) -> String {
@@ -266,6 +315,15 @@ impl Backend for Slurm {
         }
         Ok(Requeued::Done { excluded: true })
     }
+}
+
+/// How long ago a submission was meant, by this host's clock. It decides only when a submission from
+/// another host that came to nothing is repeated; should it come after all, the numbers fence it off.
+fn age(intent: &Intent) -> Duration {
+    intent
+        .time
+        .duration_until(jiff::Timestamp::now())
+        .unsigned_abs()
 }
 
 /// Says in the outlook what a job in the queue waits for.

@@ -69,7 +69,12 @@ impl JobInfo {
     pub fn parse(line: &str) -> Self {
         let fields = fields(line);
         let text = |name: &str| fields.get(name).copied().unwrap_or_default().to_owned();
-        let set = |name: &str| !matches!(fields.get(name).copied(), None | Some("None" | "N/A" | "Unknown" | "(null)" | ""));
+        let set = |name: &str| {
+            !matches!(
+                fields.get(name).copied(),
+                None | Some("None" | "N/A" | "Unknown" | "(null)" | "")
+            )
+        };
         Self {
             state: text("JobState"),
             reason: text("Reason"),
@@ -202,15 +207,25 @@ mod tests {
         let info = JobInfo::parse(
             "JobId=2 JobName=x JobState=CANCELLED UserId=u(1) JobState=RUNNING Restarts=0 PreemptTime=None Restarts=7",
         );
-        assert_eq!(info.state, "CANCELLED", "a name with spaces is refused at submit");
+        assert_eq!(
+            info.state, "CANCELLED",
+            "a name with spaces is refused at submit"
+        );
     }
 
     #[test]
     fn the_output_tells_when_the_controller_does_not() {
-        let line = |why: &str| format!("x\nslurmstepd-n1: error: *** JOB 9 ON n1 CANCELLED AT 2026-11-23T23:32:18{why} ***\ny");
+        let line = |why: &str| {
+            format!(
+                "x\nslurmstepd-n1: error: *** JOB 9 ON n1 CANCELLED AT 2026-11-23T23:32:18{why} ***\ny"
+            )
+        };
         let fate = |why: &str| fate_in_output(&line(why), "9");
         assert_eq!(fate(""), Some(Fate::Over(Over::Cancelled)));
-        assert_eq!(fate(" DUE TO TIME LIMIT"), Some(Fate::Over(Over::TimeLimit)));
+        assert_eq!(
+            fate(" DUE TO TIME LIMIT"),
+            Some(Fate::Over(Over::TimeLimit))
+        );
         assert_eq!(fate(" DUE TO JOB REQUEUE"), Some(Fate::Requeued));
         assert_eq!(fate(" DUE TO PREEMPTION"), None);
         assert_eq!(fate_in_output(&line(""), "99"), None);

@@ -4,6 +4,7 @@
 pub mod allocation;
 mod backend;
 pub mod client;
+mod describe;
 pub mod job;
 pub mod queue;
 mod quote;

@@ -72,7 +72,10 @@ impl Queue {
             let users: Vec<&str> = users.iter().map(String::as_str).collect();
             format!("--user={}", users.join(","))
         };
-        let text = client.run("squeue", ["--noheader", "--all", &whose, "--format", FORMAT])?;
+        let text = client.run(
+            "squeue",
+            ["--noheader", "--all", &whose, "--format", FORMAT],
+        )?;
         Ok(Self::parse(&text))
     }
 
@@ -124,7 +127,10 @@ mod tests {
                     9\u{1f}RUNNING\u{1f}None\u{1f}N/A\u{1f}n3\u{1f}(null)\n";
         let queue = Queue::parse(text);
         let job = queue.with_token("00ff").unwrap();
-        assert_eq!((&*job.id, job.is_pending(), job.is_over()), ("7", true, false));
+        assert_eq!(
+            (&*job.id, job.is_pending(), job.is_over()),
+            ("7", true, false)
+        );
         assert_eq!(queue.with_token("abcd").unwrap().nodes, "n[1-2]");
         assert_eq!(queue.with_token("ffff"), None);
         assert_eq!(queue.jobs.len(), 3);

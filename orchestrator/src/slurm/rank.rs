@@ -142,7 +142,7 @@ fn spawn(
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .envs(secrets::read(run)?)
+        .envs(secrets_of(run)?)
         .env(env::RANK, place.rank.to_string())
         .env(env::LOCAL_RANK, place.local_rank.to_string())
         .env(env::WORLD_SIZE, place.world_size.to_string())
@@ -180,6 +180,16 @@ fn spawn(
     })
 }
 
+/// Secrets that were taken at submit; they are nowhere in the job.
+fn secrets_of(run: &RunDir) -> Result<Vec<(String, String)>> {
+    let runs = run.path().parent().unwrap_or(run.path());
+    let secrets = secrets::read(runs, &run.id())?;
+    Ok(secrets
+        .into_iter()
+        .map(|secret| (secret.name, secret.value))
+        .collect())
+}
+
 struct Launcher<'a> {
     run: &'a RunDir,
     attempt: &'a Attempt,
@@ -212,10 +222,7 @@ impl Launcher<'_> {
                 .is_err_and(|error| error.kind() == ExitKind::Fenced);
             let orders = protocol::read_orders(self.attempt).unwrap_or_default();
             if orders.stacks && !std::mem::replace(&mut saved, true) {
-                let path = self
-                    .attempt
-                    .stacks_dir()
-                    .join(format!("{}.txt", self.rank));
+                let path = self.attempt.stacks_dir().join(format!("{}.txt", self.rank));
                 if let Err(error) = stacks::save(self.child.id(), &path) {
                     eprintln!("{error}");
                 }

@@ -7,6 +7,8 @@ use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Cluster;
 
+pub use super::describe::describe;
+
 use super::quote;
 
 const JOB: &str = include_str!("../../../templates/job.sbatch.j2");
@@ -28,9 +30,9 @@ pub const EXPORTED: [&str; 8] = [
 ];
 
 /// What stays besides in a job's environment: what Slurm, its prologs and the shell set.
-const KEPT: [&str; 13] = [
-    "SLURM*", "CUDA_*", "GPU_*", "ROCR_*", "ZE_*", "NVIDIA_*", "TMPDIR", "HOSTNAME", "MODULE*",
-    "LMOD_*", "PWD", "SHLVL", "_",
+const KEPT: [&str; 11] = [
+    "SLURM*", "CUDA_*", "GPU_*", "ROCR_*", "ZE_*", "NVIDIA_*", "TMPDIR", "HOSTNAME", "PWD",
+    "SHLVL", "_",
 ];
 
 /// The batch script of one submission of a run.

@@ -2,7 +2,6 @@
 //! the nodes leave.
 
 use std::fs::OpenOptions;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -170,7 +169,13 @@ impl Watch {
             if open.is_empty() {
                 let since = *all_ended.get_or_insert_with(|| {
                     // Launchers of failed ranks wait for their peers' last words.
-                    order(&self.attempt, &Orders { kill: true, ..Orders::default() });
+                    order(
+                        &self.attempt,
+                        &Orders {
+                            kill: true,
+                            ..Orders::default()
+                        },
+                    );
                     Instant::now()
                 });
                 if since.elapsed() > SRUN_GRACE {

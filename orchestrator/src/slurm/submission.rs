@@ -35,6 +35,8 @@ pub(crate) struct Submission<'a> {
     pub(crate) exclude: &'a [String],
     /// Job that must be gone before this one starts.
     pub(crate) after: Option<&'a str>,
+    /// What the supervisor before was found to have died of.
+    pub(crate) lost: Option<&'a str>,
     /// How long to wait for a controller that does not answer.
     pub(crate) patience: Duration,
 }
@@ -68,6 +70,10 @@ impl Submission<'_> {
         atomic::write_unsynced(&path, script.as_bytes())?;
         let newest = self.run.job_script_path();
         atomic::write_unsynced(&newest, script.as_bytes())?;
+        let mut events = EventWriter::new(self.run, &writer(self.number));
+        if let Some(cause) = self.lost {
+            events.append(Event::new(EventKind::SupervisorLost).cause(cause))?;
+        }
         let job = self.until_accepted(client, &path, &intent.claim.token)?;
         let record = JobRecord {
             cluster: job.cluster,
@@ -77,7 +83,7 @@ impl Submission<'_> {
         // The job itself may have been quicker to note it.
         self.run.record_job(self.number, &record)?;
         let event = Event::new(EventKind::Queued).job(&job.id).cause(self.why);
-        EventWriter::new(self.run, &writer(self.number)).append(event)?;
+        events.append(event)?;
         if experiment.cluster.successor {
             self.successor(client, &experiment, &job.id, &intent.claim.token);
         }

@@ -27,6 +27,8 @@ const TICK: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long ranks of the trainer are left to notice that a peer is gone, and to end a save.
 const PEER_GRACE: Duration = Duration::from_secs(20);
+/// How long launchers on other nodes are left to save stacks.
+const STACKS: Duration = Duration::from_secs(25);
 /// How long other programs are left after SIGTERM.
 const COMMAND_GRACE: Duration = Duration::from_secs(5);
 
@@ -36,6 +38,19 @@ pub(super) struct Report {
     pub(super) ending: Ending,
     /// Furthest step that was seen.
     pub(super) step: u64,
+    /// Node of the rank that failed.
+    pub(super) node: Option<String>,
+}
+
+impl Report {
+    /// An error before any rank ran.
+    pub(super) fn not_started(error: &Error) -> Self {
+        Self {
+            ending: not_started(error),
+            step: 0,
+            node: None,
+        }
+    }
 }
 
 /// What an attempt is made of.
@@ -115,12 +130,7 @@ impl Context<'_> {
         });
         let (world_size, running) = match started {
             Ok(started) => started,
-            Err(error) => {
-                return Report {
-                    ending: not_started(&error),
-                    step: 0,
-                };
-            }
+            Err(error) => return Report::not_started(&error),
         };
         tracing::info!(
             "attempt {} started with {world_size} ranks",
@@ -133,7 +143,7 @@ impl Context<'_> {
 }
 
 /// An error before any rank ran.
-pub(super) fn not_started(error: &Error) -> Ending {
+fn not_started(error: &Error) -> Ending {
     if error.kind() == ExitKind::Fenced {
         return Ending::Fenced;
     }
@@ -167,7 +177,8 @@ impl<'a> Watch<'a> {
     fn new(context: &'a Context<'a>, world_size: u32, running: Running) -> Self {
         let protocol = context.experiment.command.is_none();
         // A collective gives up on a silent peer first, with a better explanation.
-        let minutes = context.experiment.train.collective_timeout_minutes * 1.5 + 1.0;
+        let derived = context.experiment.train.collective_timeout_minutes * 1.5 + 1.0;
+        let minutes = context.experiment.cluster.hang_minutes.unwrap_or(derived);
         let limit = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX);
         Self {
             context,
@@ -225,7 +236,8 @@ impl<'a> Watch<'a> {
             Some(record) => record.outcome == Outcome::Failed,
             None => self.protocol || exit != Exit::Code(0),
         };
-        let killed = self.killed && exit == Exit::Signal(Signal::SIGKILL as i32);
+        let killed = self.killed && matches!(exit, Exit::Unknown)
+            || self.killed && exit == Exit::Signal(Signal::SIGKILL as i32);
         self.ends.push((
             rank,
             RankEnd {
@@ -251,7 +263,7 @@ impl<'a> Watch<'a> {
 
     fn on_signal(&mut self, asked: Asked, events: &mut Events) {
         match asked {
-            Asked::Stop => self.stop(StopReason::Preempted, events),
+            Asked::Stop(reason) => self.stop(reason, events),
             Asked::Interrupt if self.did.stop.is_some() => self.kill(),
             Asked::Interrupt => {
                 // A person at the terminal wants it to end; `rocket resume` goes on.
@@ -293,11 +305,13 @@ impl<'a> Watch<'a> {
             self.note_beat(rank, now);
         }
         if !self.killed
+            && self.did.hung.is_none()
             && let Some((rank, cause)) = self.watchdog.hung(now)
         {
-            tracing::warn!("{cause}: the ranks are killed");
+            tracing::warn!("{cause}: stacks are saved, then the ranks are killed");
             self.did.hung = Some((rank, cause));
-            self.kill();
+            self.running.control.save_stacks();
+            self.set_deadline(STACKS);
         }
     }
 
@@ -372,9 +386,11 @@ impl<'a> Watch<'a> {
         if let Some(event) = self.failure_event(&ending) {
             events.add(event);
         }
+        let node = blamed(&ending).and_then(|rank| Report::node_of(self.context.attempt, rank));
         Report {
             ending,
             step: self.step(),
+            node,
         }
     }
 
@@ -402,9 +418,22 @@ impl<'a> Watch<'a> {
             (_, Some(Exit::Code(code))) if self.protocol => (Some(ExitKind::from_code(code)), None),
             _ => (None, None),
         };
-        let event = Event::new(EventKind::RankFailed { rank, exit, signal }).cause(cause);
+        let node = Report::node_of(self.context.attempt, rank);
+        let event = Event::new(EventKind::RankFailed { rank, exit, signal })
+            .cause(cause)
+            .nodes(node.into_iter().collect());
         let mut event = self.event_at_step(event);
         event.hint = hint;
         Some(event)
+    }
+}
+
+/// The rank that failed first.
+fn blamed(ending: &Ending) -> Option<u32> {
+    match ending {
+        Ending::Failed { rank, .. } | Ending::Crashed { rank, .. } | Ending::Hung { rank, .. } => {
+            Some(*rank)
+        }
+        _ => None,
     }
 }

@@ -7,11 +7,13 @@ mod attempt;
 mod decide;
 mod ending;
 mod log;
+mod scheduled;
 mod signals;
+pub mod stacks;
 mod verify;
 mod watchdog;
 
-pub use decide::{Action, Ending, History, Policy, backoff, decide};
+pub use decide::{Action, Ending, History, Place, Policy, backoff, decide};
 pub use ending::{Exit, Interventions, RankEnd, ending};
 pub use verify::{pin_dir, pin_store};
 pub use watchdog::Watchdog;
@@ -22,13 +24,13 @@ use std::time::Duration;
 use rocket_common::error::{Error, Result};
 use rocket_common::events::{self, Event, EventKind, EventWriter, Status};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::Experiment;
+use rocket_common::experiment::{Cluster, Experiment};
 use rocket_common::protocol::StopReason;
 use rocket_common::run_dir::{Attempt, Claim, Manifest, RunDir};
 
-use crate::backend::{self, Backend};
+use crate::backend::{Backend, Backends};
 use crate::requests;
-use attempt::{Context, Report, at_step, not_started};
+use attempt::{Context, Report, at_step};
 use log::Log;
 use signals::Signals;
 
@@ -43,21 +45,34 @@ pub enum Left {
     Cancelled,
     /// To a newer attempt.
     Fenced,
+    /// To the scheduler, which starts the next supervisor.
+    Queued,
 }
 
-/// Runs a run until it is finished, given up or cancelled.
+/// Runs a run until it is finished, given up or cancelled, or the scheduler takes the nodes.
+/// `submission`: which hand-over to the scheduler this is.
 ///
 /// # Errors
 /// The run directory cannot be read or written. Failures of the run itself are no errors here: they
 /// are events.
-pub fn supervise(path: &Path) -> Result<Left> {
+pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
     let path = path
         .canonicalize()
         .map_err(|error| Error::io("open", path, error))?;
     let run = RunDir::open(path)?;
     let manifest = run.manifest()?;
+    let backends = Backends::default();
+    let backend = backends.of(manifest.backend);
+    if let Err(error) = backend.enter(&run, submission) {
+        if error.kind() == ExitKind::Fenced {
+            eprintln!("{error}; this one leaves");
+            return Ok(Left::Fenced);
+        }
+        return Err(error);
+    }
     let mut events = Events {
-        writer: EventWriter::new(&run, "supervisor"),
+        writer: EventWriter::new(&run, &backend.writer()),
+        job: backend.job(),
     };
     // The event comes before the marker: killed between the two, a run is complete all the same.
     if run.is_done() || events::derive(&events::read(&run)?).status == Status::Finished {
@@ -71,11 +86,10 @@ pub fn supervise(path: &Path) -> Result<Left> {
         .build()
         .map_err(|error| Error::io("supervise", run.path(), error))?;
     let result = runtime.block_on(async {
-        let backend = backend::of(manifest.backend)?;
         let mut supervisor = Supervisor {
             run: &run,
             manifest: &manifest,
-            backend: &*backend,
+            backend,
             log: Log::install(),
         };
         supervisor.run(&mut events).await
@@ -95,10 +109,12 @@ pub fn supervise(path: &Path) -> Result<Left> {
 /// Writes events; one that cannot be written is logged, and ends no run.
 struct Events {
     writer: EventWriter,
+    job: Option<String>,
 }
 
 impl Events {
-    fn add(&mut self, event: Event) {
+    fn add(&mut self, mut event: Event) {
+        event.job = event.job.or_else(|| self.job.clone());
         tracing::info!(
             "event {}: {}",
             event.kind.name(),
@@ -121,18 +137,22 @@ impl Supervisor<'_> {
     async fn run(&mut self, events: &mut Events) -> Result<Left> {
         let mut signals = Signals::new()?;
         let mut history = history_of(&events::read(self.run)?);
+        if let Some(left) = self.look_around(events, &mut signals).await? {
+            return Ok(left);
+        }
         loop {
             if requests::cancelled(self.run).is_some() {
                 events.add(Event::new(EventKind::Cancelled).cause("cancelled by the user"));
                 return Ok(Left::Cancelled);
             }
-            let attempt = self.run.claim_attempt(&Claim::of_this_process(None))?;
+            let claim = Claim::of_this_process(self.backend.job());
+            let attempt = self.run.claim_attempt(&claim)?;
             self.log.switch(&attempt.supervisor_log_path())?;
-            let report = self.attempt(&attempt, events, &mut signals).await;
+            let mut report = self.attempt(&attempt, events, &mut signals).await;
             history.step = report.step;
-            let experiment = self.experiment().ok();
-            let max_crashes = experiment.map_or(0, |experiment| experiment.cluster.max_crashes);
-            let action = decide(&report.ending, &history, &Policy { max_crashes });
+            let place = self.place(&report, &attempt, &mut signals).await;
+            report.explain(&place);
+            let action = decide(&report.ending, &place, &history, &self.policy());
             tracing::info!("decision: {action:?}");
             history = history.after(&action);
             let of = |kind| at_step(Event::new(kind).attempt(attempt.number()), report.step);
@@ -148,8 +168,8 @@ impl Supervisor<'_> {
                     return Ok(Left::Finished);
                 }
                 Action::Leave => return Ok(Left::Fenced),
-                Action::Stop { .. } => {
-                    events.add(of(EventKind::Cancelled).cause("cancelled by the user"));
+                Action::Stop { cause, .. } => {
+                    events.add(of(EventKind::Cancelled).cause(cause));
                     return Ok(Left::Cancelled);
                 }
                 Action::Fail { kind, cause, hint } => {
@@ -162,7 +182,37 @@ impl Supervisor<'_> {
                     events.add(of(EventKind::Requeued).cause(why));
                     self.wait(after, &mut signals).await;
                 }
+                Action::Requeue { exclude, why } => {
+                    self.exclude(&exclude, &why, events);
+                    events.add(of(EventKind::Requeued).cause(why));
+                    return self
+                        .requeue(Some(attempt.number()), events, &mut signals)
+                        .await;
+                }
+                Action::Yield { why } => {
+                    self.exclude(&place.sick, &why, events);
+                    events.add(of(EventKind::Requeued).cause(why));
+                    return Ok(Left::Queued);
+                }
+                Action::Resubmit { exclude, why } => {
+                    self.exclude(&exclude, &why, events);
+                    events.add(of(EventKind::Requeued).cause(why));
+                    return self.resubmit(Some(attempt.number()), events);
+                }
             }
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        // An experiment that cannot be read has failed the attempt already.
+        let cluster = self
+            .experiment()
+            .map_or_else(|_| Cluster::default(), |experiment| experiment.cluster);
+        Policy {
+            max_crashes: cluster.max_crashes,
+            max_node_failures: cluster.max_node_failures,
+            max_idle_time_limits: cluster.max_idle_time_limits,
+            requeue: cluster.requeue,
         }
     }
 
@@ -187,10 +237,7 @@ impl Supervisor<'_> {
                 };
                 context.go(events, signals).await
             }
-            Err(error) => Report {
-                ending: not_started(&error),
-                step: 0,
-            },
+            Err(error) => Report::not_started(&error),
         }
     }
 
@@ -218,36 +265,50 @@ impl Supervisor<'_> {
     }
 }
 
-/// What the events say about the crashes since a user last started the run.
+/// What the events say about failures since a user last started the run.
 #[must_use]
 pub fn history_of(events: &[Event]) -> History {
     let mut history = History::default();
     for event in events {
-        match event.kind {
+        let step = event.step.unwrap_or_default();
+        match &event.kind {
             EventKind::Submitted { .. } | EventKind::Resumed { .. } => {
                 history = History {
-                    crashes: 0,
-                    ..history
+                    best_step: history.best_step,
+                    step: history.step,
+                    ..History::default()
                 };
             }
             EventKind::AttemptStarted { .. } => {
                 history.best_step = history.best_step.max(history.step);
                 history.step = 0;
             }
-            EventKind::RankFailed { .. } => {
-                history.step = history.step.max(event.step.unwrap_or_default());
-                history.crashes = if history.progressed() {
-                    1
-                } else {
-                    history.crashes + 1
-                };
+            // The budgets are those of the decisions: progress refills them.
+            kind => {
+                history.step = history.step.max(step);
+                let progressed = history.progressed();
+                let one_more = |count: u32| if progressed { 1 } else { count + 1 };
+                match kind {
+                    EventKind::RankFailed { .. } => {
+                        history.crashes = one_more(history.crashes);
+                        history.blamed = event.nodes.first().cloned();
+                    }
+                    // Nobody saw what it died of.
+                    EventKind::SupervisorLost => history.crashes = one_more(history.crashes),
+                    EventKind::NodeExcluded => {
+                        history.node_failures = one_more(history.node_failures);
+                    }
+                    EventKind::Stopped {
+                        reason: StopReason::TimeLimit,
+                    } => history.time_limits = one_more(history.time_limits),
+                    _ => {}
+                }
             }
-            _ => history.step = history.step.max(event.step.unwrap_or_default()),
         }
     }
     History {
         best_step: history.best_step.max(history.step),
         step: 0,
-        crashes: history.crashes,
+        ..history
     }
 }

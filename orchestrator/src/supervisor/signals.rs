@@ -1,13 +1,15 @@
 //! Signals at the supervisor.
 
 use rocket_common::error::{Error, Result};
+use rocket_common::protocol::StopReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// SIGTERM or SIGUSR1: the scheduler wants the node; save, and go on later.
-    Stop,
+    /// Save, and go on later: the scheduler wants the nodes (SIGTERM), or the time limit is near
+    /// (SIGUSR1, by `--signal` of the job).
+    Stop(StopReason),
     /// SIGINT: a person wants the run to end.
     Interrupt,
 }
@@ -42,8 +44,8 @@ impl Signals {
     pub(super) async fn next(&mut self) -> Asked {
         loop {
             tokio::select! {
-                _ = self.term.recv() => return Asked::Stop,
-                _ = self.usr1.recv() => return Asked::Stop,
+                _ = self.term.recv() => return Asked::Stop(StopReason::Preempted),
+                _ = self.usr1.recv() => return Asked::Stop(StopReason::TimeLimit),
                 _ = self.int.recv() => return Asked::Interrupt,
                 _ = self.hup.recv() => {}
             }

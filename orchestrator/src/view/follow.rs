@@ -9,6 +9,7 @@ use rocket_common::events::{self, Status};
 use rocket_common::run_dir::RunDir;
 
 use super::{RunView, duration, event_line, number, rate, read_metrics};
+use crate::backend::Backends;
 use crate::output::stdout_error;
 
 const TICK: Duration = Duration::from_millis(250);
@@ -19,12 +20,14 @@ const PLAIN_SPACING: Duration = Duration::from_secs(10);
 /// The exit code is the run's result.
 pub(crate) fn follow(run: &RunDir) -> Result<ExitCode> {
     let mut screen = Screen::new();
+    let backends = Backends::default();
     let mut shown = 0;
     let mut was = None;
+    let mut waiting = None;
     loop {
         let events = events::read(run)?;
         // Read after the events: what the heartbeat says is then no older than they are.
-        let view = RunView::read(run)?;
+        let view = RunView::read(run, &backends)?;
         // Merging may put a late event before one that was shown; none is shown twice or left out
         // for it, since files only grow.
         for event in events.iter().skip(shown) {
@@ -41,6 +44,15 @@ pub(crate) fn follow(run: &RunDir) -> Result<ExitCode> {
             return result(run, &view);
         }
         was = Some(view.status);
+        if view.waiting != waiting {
+            waiting.clone_from(&view.waiting);
+            if let Some(words) = &waiting {
+                screen.line(&format!(
+                    "job {} {words}",
+                    view.job.as_deref().unwrap_or("?")
+                ))?;
+            }
+        }
         if view.status == Status::Running {
             screen.progress(&progress(run, &view)?)?;
         }
@@ -151,10 +163,20 @@ impl Screen {
 /// time enough to.
 pub(crate) fn wait_for_attempt(run: &RunDir, last: Option<u32>) -> Result<()> {
     let start = Instant::now();
-    while run.highest_attempt()? <= last && start.elapsed() < Duration::from_secs(20) {
-        let view = RunView::read(run)?;
+    let backends = Backends::default();
+    let mut said = None;
+    while run.highest_attempt()? <= last {
+        let view = RunView::read(run, &backends)?;
         if view.status.is_settled() && view.status != Status::Lost {
             break;
+        }
+        if view.waiting.is_none() && start.elapsed() > Duration::from_secs(20) {
+            break;
+        }
+        if view.waiting.is_some() && view.waiting != said {
+            said.clone_from(&view.waiting);
+            let job = view.job.unwrap_or_default();
+            crate::output::print(&format!("job {job} {}\n", view.waiting.unwrap_or_default()))?;
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -12,7 +12,7 @@ use rocket_common::protocol::{self, Heartbeat};
 use rocket_common::run_dir::{Manifest, RunDir};
 use serde::Serialize;
 
-use crate::backend::{self, Liveness};
+use crate::backend::{Backends, Liveness, Outlook};
 
 /// After so long without an attempt, a local run's supervisor never started.
 const START_TIME: Duration = Duration::from_secs(20);
@@ -56,6 +56,16 @@ pub(crate) struct RunView {
     pub(crate) metrics: BTreeMap<String, f64>,
     /// Host and process of the supervisor, while it lives.
     pub(crate) supervisor: Option<SupervisorView>,
+    /// The scheduler's job, of now or the last one.
+    pub(crate) job: Option<String>,
+    /// What it waits for in the queue, in words.
+    pub(crate) waiting: Option<String>,
+    /// It waits until somebody releases it.
+    pub(crate) held: bool,
+    /// Why less is known than usual.
+    pub(crate) trouble: Option<String>,
+    /// Nodes that are not used again.
+    pub(crate) excluded: Vec<String>,
     /// The pinned commit.
     pub(crate) commit: String,
     /// When it was submitted.
@@ -79,27 +89,36 @@ pub(crate) struct SupervisorView {
 
 impl RunView {
     /// Reads a run.
-    pub(crate) fn read(run: &RunDir) -> Result<Self> {
+    pub(crate) fn read(run: &RunDir, backends: &Backends) -> Result<Self> {
         let manifest = run.manifest()?;
         let state = events::derive(&events::read(run)?);
-        Self::of(run, &manifest, state)
+        Self::of(run, &manifest, state, backends)
     }
 
     /// From a state that was read already.
-    pub(crate) fn of(run: &RunDir, manifest: &Manifest, mut state: RunState) -> Result<Self> {
+    pub(crate) fn of(
+        run: &RunDir,
+        manifest: &Manifest,
+        mut state: RunState,
+        backends: &Backends,
+    ) -> Result<Self> {
         let highest = run.highest_attempt()?;
         let mut supervisor = None;
-        if !state.status.is_settled() || state.status == Status::Stopped {
-            let liveness = backend::of(manifest.backend)?.liveness(run)?;
-            if liveness == Liveness::Alive
-                && let Some(claim) = highest.map(|n| run.claim_of(n)).transpose()?.flatten()
-            {
+        let mut outlook = Outlook::of(Liveness::Gone);
+        if !state.status.is_settled() || matches!(state.status, Status::Stopped | Status::Lost) {
+            outlook = backends.of(manifest.backend).outlook(run, manifest)?;
+            if outlook.liveness == Liveness::Gone && !state.status.is_settled() {
+                // What was read before the question may be older than the end of the job.
+                state = events::derive(&events::read(run)?);
+            }
+            let works = outlook.liveness == Liveness::Alive && outlook.waiting.is_none();
+            if works && let Some(claim) = highest.map(|n| run.claim_of(n)).transpose()?.flatten() {
                 supervisor = Some(SupervisorView {
                     host: claim.host,
                     pid: claim.pid,
                 });
             }
-            correct(&mut state, run, liveness, highest.is_some());
+            correct(&mut state, run, &outlook, highest.is_some());
         }
         let attempt = state.attempts.last().map(|attempt| attempt.number);
         let world_size = state.attempts.last().map(|attempt| attempt.world_size);
@@ -120,7 +139,7 @@ impl RunView {
             name: manifest.name.clone(),
             status: state.status,
             cause: state.cause,
-            hint: state.hint,
+            hint: outlook.hint.or(state.hint),
             exit: state.exit,
             attempt,
             resumptions: state.resumptions,
@@ -140,6 +159,11 @@ impl RunView {
             checkpoint: state.checkpoint,
             metrics: state.metrics,
             supervisor,
+            job: outlook.job.or(state.job),
+            waiting: outlook.waiting,
+            held: outlook.held,
+            trouble: outlook.trouble,
+            excluded: state.excluded,
             commit: manifest.commit.clone(),
             submitted: state.submitted,
             started: state.started,
@@ -150,22 +174,39 @@ impl RunView {
 }
 
 /// What the events cannot know: that the supervisor is gone, or came to its end without a word.
-fn correct(state: &mut RunState, run: &RunDir, liveness: Liveness, attempted: bool) {
+fn correct(state: &mut RunState, run: &RunDir, outlook: &Outlook, attempted: bool) {
     if run.is_done() {
         state.status = Status::Finished;
+        return;
+    }
+    if outlook.waiting.is_some() && state.status != Status::Cancelled {
+        // Its job was queued again, whatever its last words were.
+        state.status = Status::Pending;
         return;
     }
     let young = state
         .submitted
         .is_some_and(|time| time.duration_until(Timestamp::now()).unsigned_abs() < START_TIME);
-    if liveness == Liveness::Gone && !state.status.is_settled() && (attempted || !young) {
+    if outlook.liveness == Liveness::Gone && !state.status.is_settled() && (attempted || !young) {
+        let id = run.id();
+        let waited = state.status == Status::Pending && outlook.job.is_some();
         state.status = Status::Lost;
-        state.cause =
-            Some("the supervisor is gone without a word (killed, or the machine was)".into());
-        state.hint = Some(format!(
-            "go on from the last checkpoint: rocket resume {}",
-            run.id()
-        ));
+        (state.cause, state.hint) = if waited {
+            let job = outlook.job.as_deref().unwrap_or_default();
+            (
+                Some(format!(
+                    "its job {job} left the queue without having been started: somebody cancelled it, or Slurm lost it"
+                )),
+                Some(format!("if it is to go on: rocket resume {id}")),
+            )
+        } else {
+            (
+                Some("the supervisor is gone without a word (killed, or the machine was)".into()),
+                Some(format!(
+                    "go on from the last checkpoint: rocket resume {id}"
+                )),
+            )
+        };
     }
 }
 

@@ -82,6 +82,11 @@ pub(crate) fn event_line(event: &Event) -> String {
         }
         EventKind::Stopped { reason } => at(&format!("stopped ({})", reason_words(*reason))),
         EventKind::Preempted => at("preempted"),
+        EventKind::Queued => match &event.job {
+            Some(job) => format!("handed to Slurm as job {job}"),
+            None => "handed to the scheduler".into(),
+        },
+        EventKind::NodeExcluded => format!("node {} is not used again", event.nodes.join(", ")),
         EventKind::Requeued => "starts again".into(),
         EventKind::Evaluated { metrics } => {
             let scores: Vec<_> = metrics
@@ -91,7 +96,7 @@ pub(crate) fn event_line(event: &Event) -> String {
             at(&format!("evaluated: {}", scores.join(", ")))
         }
         EventKind::Finished => at("finished"),
-        EventKind::Failed { exit } => at(&format!("failed ({exit:?})")),
+        EventKind::Failed { .. } => at("failed"),
         EventKind::Cancelled => at("cancelled"),
         EventKind::Resumed { .. } => "resumed by the user".into(),
         EventKind::SupervisorLost => "the supervisor is gone".into(),

@@ -187,10 +187,15 @@ fn words_say_what_happened_and_what_comes() {
         panic!("{relaunch:?}")
     };
     assert_eq!(why, "rank 1 was killed; relaunch 1 of 3 in 1 s");
-    let fail = decide(&crash(), &Place::local(), &FRESH, &Policy {
+    let fail = decide(
+        &crash(),
+        &Place::local(),
+        &FRESH,
+        &Policy {
             max_crashes: 0,
             ..POLICY
-        });
+        },
+    );
     let Action::Fail { cause, hint, .. } = fail else {
         panic!("{fail:?}")
     };
@@ -199,7 +204,12 @@ fn words_say_what_happened_and_what_comes() {
         "rank 1 was killed; given up: no relaunch is allowed (cluster.max_crashes: 0)"
     );
     assert!(hint.is_some());
-    let fail = decide(&failed(ExitKind::NotFinite), &Place::local(), &FRESH, &POLICY);
+    let fail = decide(
+        &failed(ExitKind::NotFinite),
+        &Place::local(),
+        &FRESH,
+        &POLICY,
+    );
     assert_eq!(
         fail,
         Action::Fail {
