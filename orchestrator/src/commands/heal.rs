@@ -50,7 +50,10 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         run_dir::list(&runs.root()?)?
     };
     let me = super::submit::user();
-    let mut report = Healed::default();
+    let mut report = Healed {
+        dry_run: args.dry_run,
+        ..Healed::default()
+    };
     for run in found {
         match visit(&run, &backends, args, named, &me) {
             Ok(Some(line)) => report.runs.push(line),
@@ -277,6 +280,7 @@ struct Healed {
     runs: Vec<Line>,
     in_order: usize,
     troubled: bool,
+    dry_run: bool,
 }
 
 impl Report for Healed {
@@ -299,7 +303,10 @@ impl Report for Healed {
             };
             writeln!(out, "{run}: {deed}: {words}")?;
         }
-        // Silence from cron means that all is well.
+        // Silence means that all is well: cron mails whatever is said. Who tries it out is told.
+        if self.dry_run && self.runs.is_empty() {
+            writeln!(out, "nothing to heal: {} runs are in order", self.in_order)?;
+        }
         Ok(())
     }
 }
