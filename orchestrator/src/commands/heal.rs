@@ -101,7 +101,13 @@ fn visit(
     let state = events::derive(&events);
     let epitaph = || outlook.job.as_deref().and_then(|job| backend.epitaph(job));
     let cancelled = requests::cancelled(run).is_some();
-    let finding = judge(&state, &outlook, cancelled, run.job_of(number.saturating_sub(1))?.is_some(), epitaph);
+    let finding = judge(
+        &state,
+        &outlook,
+        cancelled,
+        run.job_of(number.saturating_sub(1))?.is_some(),
+        epitaph,
+    );
     let line = |deed, job, words: String| {
         Ok(Some(Line {
             run: run.id(),
@@ -121,7 +127,9 @@ fn visit(
             line(Deed::Cancelled, None, words)
         }
         Finding::Fallen(words) => {
-            let limit = Experiment::read(&run.experiment_path())?.cluster.max_crashes;
+            let limit = Experiment::read(&run.experiment_path())?
+                .cluster
+                .max_crashes;
             let crashes = history_of(&events).crashes;
             if state.status != Status::Lost && crashes >= limit.max(1) {
                 let words = format!(
@@ -228,7 +236,9 @@ fn judge(
         None if state.status == Status::Pending => Finding::Unclear(format!(
             "job {job} left the queue without having been started: somebody cancelled it, or Slurm lost it; 'rocket resume' starts it again"
         )),
-        None => Finding::Fallen(format!("job {job} is gone, and its supervisor left no word")),
+        None => Finding::Fallen(format!(
+            "job {job} is gone, and its supervisor left no word"
+        )),
     }
 }
 
