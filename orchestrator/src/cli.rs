@@ -28,7 +28,7 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
 #[derive(Debug, Parser)]
 #[command(name = "rocket", version, long_version = LONG_VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
-    /// Folder of all runs [default: $ROCKET_RUNS, else 'runs' at the top of the repository]
+    /// Folder of all runs [default: $ROCKET_RUNS, else the settings', else 'runs' at the top of the repository]
     #[arg(long, global = true, value_name = "DIR")]
     runs: Option<PathBuf>,
     #[command(subcommand)]
@@ -48,6 +48,8 @@ enum Command {
     Heal(commands::heal::Args),
     Doctor(commands::doctor::Args),
     Drill(commands::drill::Args),
+    #[command(hide = true)]
+    Share(commands::share::Args),
     #[command(hide = true)]
     Supervise(commands::supervise::Args),
     #[command(hide = true)]
@@ -69,6 +71,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Drill(args) => commands::drill::run(args, &runs),
         Command::Heal(args) => commands::heal::run(args, &runs),
+        Command::Share(args) => commands::share::run(args),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),
     }

@@ -12,6 +12,7 @@ pub mod output;
 pub mod pin;
 pub mod requests;
 mod runs;
+mod settings;
 pub mod slurm;
 pub mod supervisor;
 mod view;

@@ -1,26 +1,28 @@
 //! Child processes on this machine.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::net::TcpListener;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 
-use nix::sys::prctl;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, getppid, setsid};
+use nix::sys::signal::Signal;
+use nix::unistd::setsid;
 use rocket_common::error::{Error, Result};
-use rocket_common::exit::ExitKind;
 use rocket_common::experiment::BackendKind;
 use rocket_common::host;
-use rocket_common::protocol::env;
 use rocket_common::run_dir::{Manifest, RunDir};
-use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use super::{Backend, Control, Handover, Launch, Liveness, Outlook, RankExit, Running, leftovers};
+use super::children::{Groups, Ranks};
+use super::machines::Machines;
+use super::{
+    Backend, Control, Handover, Launch, Liveness, Outlook, RankExit, Running, children, conductor,
+    leftovers, records,
+};
 use crate::bundle;
-use crate::supervisor::{Exit, stacks};
+use crate::supervisor::Exit;
 
 /// What the detached supervisor prints outside its log, by name within the run directory.
 const OUTPUT: &str = "supervisor.out";
@@ -37,31 +39,9 @@ impl Backend for Local {
     fn submit(&self, handover: &Handover<'_>) -> Result<Option<String>> {
         let Handover { run, manifest, .. } = *handover;
         let program = manifest.bundle.dir.join(bundle::ROCKET);
-        let path = run.path().join(OUTPUT);
-        let failed = |error| Error::io("write", &path, error);
-        let out = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(failed)?;
-        let err = out.try_clone().map_err(failed)?;
-        let mut command = std::process::Command::new(&program);
-        command
-            .arg("supervise")
-            .arg(run.path())
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(out)
-            .stderr(err);
-        // SAFETY: setsid is async-signal-safe, and nothing is allocated.
-        unsafe {
-            // A session of its own: it survives the terminal, and gets no signal typed there.
-            command.pre_exec(|| setsid().map(drop).map_err(std::io::Error::from));
-        }
-        command
-            .spawn()
-            .map(|_| None)
-            .map_err(|error| Error::io("start the supervisor", &program, error))
+        let arguments = [OsStr::new("supervise"), run.path().as_os_str()];
+        detach(&program, &arguments, &run.path().join(OUTPUT))?;
+        Ok(None)
     }
 
     fn nodes(&self) -> Vec<String> {
@@ -73,34 +53,45 @@ impl Backend for Local {
         if ended > 0 {
             tracing::warn!("ended {ended} processes that earlier attempts left behind");
         }
-        let port = launch.choose_port.then(free_port).transpose()?;
+        if let Some(machines) = Machines::of(launch.run)? {
+            let fixed = machines.master_port;
+            let chosen = launch.choose_port.then(free_port).transpose()?;
+            return conductor::launch(launch, &machines, fixed.or(chosen));
+        }
+        let ranks = Ranks {
+            run: launch.run,
+            attempt: launch.attempt,
+            world_size: launch.world_size,
+            argv: &launch.argv,
+            env: &launch.env,
+            without: launch.without.iter().map(ToString::to_string).collect(),
+            cwd: launch.cwd.clone(),
+            master_addr: "127.0.0.1".to_owned(),
+            master_port: launch.choose_port.then(free_port).transpose()?,
+        };
         let mut children = Vec::new();
         for rank in 0..launch.world_size {
-            // Children started so far are killed on drop if this one fails.
-            children.push((rank, spawn(launch, rank, port)?));
+            let child = tokio::process::Command::from(ranks.command(rank, rank)?)
+                // Children started so far are killed if this one fails.
+                .kill_on_drop(true)
+                .spawn()
+                .map_err(|error| ranks.not_started(rank, error))?;
+            children.push((rank, child));
         }
         let (sender, exits) = mpsc::unbounded_channel();
-        let mut groups = Vec::new();
+        let mut groups = Groups::new(launch.run, launch.attempt);
         for (rank, mut child) in children {
-            if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                groups.push(Group {
-                    rank,
-                    pid: Pid::from_raw(pid),
-                });
-            }
+            groups.add(rank, child.id());
             let sender = sender.clone();
             tokio::spawn(async move {
-                let exit = child.wait().await.map_or(Exit::Unknown, exit_of);
+                let end = child.wait().await.map(children::end_of);
+                let exit = end.map_or(Exit::Unknown, records::exit_of);
                 let _ = sender.send(RankExit { rank, exit });
             });
         }
         Ok(Running {
             exits,
-            control: Box::new(Groups {
-                groups,
-                run: launch.run.clone(),
-                attempt: launch.attempt.number(),
-            }),
+            control: Box::new(Here(groups)),
         })
     }
 
@@ -117,14 +108,6 @@ impl Backend for Local {
     }
 }
 
-fn exit_of(status: ExitStatus) -> Exit {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => Exit::Code(code),
-        (None, Some(signal)) => Exit::Signal(signal),
-        (None, None) => Exit::Unknown,
-    }
-}
-
 /// A port that nobody listens on now.
 fn free_port() -> Result<u16> {
     TcpListener::bind(("127.0.0.1", 0))
@@ -133,102 +116,56 @@ fn free_port() -> Result<u16> {
         .map_err(|error| Error::io("find a free port on", Path::new("127.0.0.1"), error))
 }
 
-fn spawn(launch: &Launch<'_>, rank: u32, port: Option<u16>) -> Result<Child> {
-    let log = log_file(&launch.attempt.log_path(rank))?;
-    let err = log
-        .try_clone()
-        .map_err(|error| Error::io("write", &launch.attempt.log_path(rank), error))?;
-    let (program, arguments) = launch
-        .argv
-        .split_first()
-        .ok_or_else(|| Error::new(ExitKind::Experiment, "'command' is an empty list"))?;
-    let mut command = Command::new(program);
-    command.args(arguments).current_dir(&launch.cwd);
-    for name in &launch.without {
-        command.env_remove(name);
+/// Starts a program that outlives this one, and prints to a file of the run.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn detach(program: &Path, arguments: &[&OsStr], output: &Path) -> Result<()> {
+    let failed = |error| Error::io("write", output, error);
+    if let Some(dir) = output.parent() {
+        std::fs::create_dir_all(dir).map_err(failed)?;
     }
-    command
-        .envs(launch.env.iter().map(|(name, value)| (name, value)))
-        .env(env::RANK, rank.to_string())
-        .env(env::LOCAL_RANK, rank.to_string())
-        .env(env::WORLD_SIZE, launch.world_size.to_string())
-        .env(env::MASTER_ADDR, "127.0.0.1")
-        .env(env::RUN_DIR, launch.run.path())
-        .env(env::ATTEMPT, launch.attempt.number().to_string());
-    match port {
-        Some(port) => command.env(env::MASTER_PORT, port.to_string()),
-        None => command.env_remove(env::MASTER_PORT),
-    };
-    command
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(err)
-        .process_group(0)
-        .kill_on_drop(true);
-    let supervisor = nix::unistd::getpid();
-    // SAFETY: prctl and getppid are async-signal-safe, and nothing is allocated.
-    unsafe {
-        command.pre_exec(move || {
-            // A killed supervisor must leave no rank training on. The signal is tied to the thread
-            // that forks, which is the supervisor's only one.
-            prctl::set_pdeathsig(Signal::SIGKILL)?;
-            if getppid() == supervisor {
-                Ok(())
-            } else {
-                Err(std::io::Error::from(nix::Error::ESRCH))
-            }
-        });
-    }
-    command.spawn().map_err(|error| {
-        Error::io(&format!("start rank {rank}:"), Path::new(program), error)
-            .with_kind(ExitKind::Experiment)
-    })
-}
-
-fn log_file(path: &Path) -> Result<File> {
-    OpenOptions::new()
+    let out = OpenOptions::new()
         .create(true)
         .append(true)
-        .open(path)
-        .map_err(|error| Error::io("write", path, error))
+        .open(output)
+        .map_err(failed)?;
+    let err = out.try_clone().map_err(failed)?;
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err);
+    // SAFETY: setsid is async-signal-safe, and nothing is allocated.
+    unsafe {
+        // A session of its own: it survives the terminal, and gets no signal typed there.
+        command.pre_exec(|| setsid().map(drop).map_err(std::io::Error::from));
+    }
+    command
+        .spawn()
+        .map(drop)
+        .map_err(|error| Error::io("start", program, error))
 }
 
-struct Group {
-    rank: u32,
-    pid: Pid,
-}
+/// The process groups of ranks that all run here.
+struct Here(Groups);
 
-/// The process groups of the ranks.
-struct Groups {
-    groups: Vec<Group>,
-    run: RunDir,
-    attempt: u32,
-}
-
-impl Control for Groups {
+impl Control for Here {
     fn ended(&mut self, rank: u32) {
-        self.groups.retain(|group| group.rank != rank);
+        self.0.ended(rank);
     }
 
     fn signal(&mut self, signal: Signal) {
-        for group in &self.groups {
-            let _ = killpg(group.pid, signal);
-        }
+        self.0.signal(signal);
     }
 
     fn save_stacks(&mut self) {
-        let dir = self.run.attempt(self.attempt).stacks_dir();
-        for group in &self.groups {
-            let path = dir.join(format!("{}.txt", group.rank));
-            if let Err(error) = stacks::save(group.pid.as_raw().unsigned_abs(), &path) {
-                tracing::warn!("{error}");
-            }
-        }
+        self.0.save_stacks();
     }
 
     fn kill(&mut self) {
-        self.signal(Signal::SIGKILL);
-        // What outlived its rank, or left its group, still carries the environment.
-        leftovers::end(self.run.path(), self.attempt + 1);
+        self.0.kill();
     }
 }

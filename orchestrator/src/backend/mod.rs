@@ -1,7 +1,12 @@
 //! Who runs supervisors and ranks. The supervisor is the same for every backend.
 
+mod children;
+mod conductor;
 pub(crate) mod leftovers;
-mod local;
+pub(crate) mod local;
+pub(crate) mod machines;
+pub(crate) mod records;
+pub(crate) mod share;
 
 pub use local::Local;
 

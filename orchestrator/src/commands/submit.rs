@@ -14,10 +14,12 @@ use rocket_common::run_dir::{self, Bundle, Manifest, RunDir};
 
 use crate::backend::{Backends, Handover};
 use crate::bundle::{self, Identity};
+use crate::commands::machines;
 use crate::pin::{self, Changes, Mode, Pinned, Source};
 use crate::runs::{Runs, make_root};
 use crate::slurm::script::{self, Script};
 use crate::slurm::{Slurm, secrets};
+use crate::supervisor::verify;
 use crate::{build, experiment, output, view};
 
 /// Pin an experiment to a commit and start it
@@ -43,9 +45,37 @@ pub(crate) struct Args {
     /// Stay and print what happens until the run's end; exit with its result
     #[arg(long, visible_alias = "wait")]
     follow: bool,
+    /// Prepare the run's directory, and leave it to another launcher to start the ranks
+    #[arg(long, conflicts_with_all = ["follow", "nodes"])]
+    no_start: bool,
+    /// Who starts the ranks: slurm, local, or auto (sets cluster.backend)
+    #[arg(long, value_name = "KIND")]
+    backend: Option<String>,
+    #[command(flatten)]
+    machines: machines::Args,
+}
+
+impl Args {
+    /// `--set` and what the other options set.
+    fn sets(&self) -> Vec<String> {
+        let backend = self.backend.iter();
+        let backend = backend.map(|kind| format!("cluster.backend={kind}"));
+        let sets = self.sets.iter().cloned();
+        sets.chain(backend).chain(self.machines.sets()).collect()
+    }
 }
 
 pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
+    if let Some(node_rank) = args.machines.joins() {
+        let which = machines::Which {
+            experiment: &args.experiment,
+            sets: &args.sets(),
+            snapshot: args.snapshot,
+            again: args.again,
+            follow: args.follow,
+        };
+        return machines::join(node_rank, &which, runs);
+    }
     let plan = Plan::new(args, runs)?;
     for note in &plan.notes {
         eprintln!("note: {note}");
@@ -59,7 +89,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         output::print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (run, job) = plan.carry_out(args.build)?;
+    let (run, job) = plan.carry_out(args)?;
     let id = run.id();
     output::print(&format!(
         "run {id}\n{}  directory  {}\n  commit     {} ({})\n",
@@ -72,6 +102,13 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         view::wait_for_attempt(&run, None)?;
         return view::follow(&run);
     }
+    if args.no_start {
+        let cluster = &plan.experiment.cluster;
+        let worker = run.manifest()?.bundle.dir.join(bundle::WORKER);
+        let (nodes, ranks) = (cluster.nodes, cluster.ranks_per_node());
+        output::print(&machines::launcher_lines(&run, &worker, nodes, ranks))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     output::print(&format!(
         "  next       rocket status {id} | rocket logs {id} -f | rocket cancel {id}\n"
     ))?;
@@ -82,6 +119,8 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
 struct Plan {
     source: Source,
     experiment: Experiment,
+    /// The profile of the settings that was filled in.
+    profile: Option<String>,
     experiment_path: PathBuf,
     /// As it lies in the pinned tree: paths of data as they were written.
     pinned: Pinned,
@@ -100,13 +139,23 @@ struct Plan {
 
 impl Plan {
     fn new(args: &Args, runs: &Runs) -> Result<Self> {
-        let experiment = experiment::load(&args.experiment, &args.sets)?;
+        let (experiment, profile) = experiment::load(&args.experiment, &args.sets())?;
         pin::check_name(&experiment.name)?;
+        if args.no_start && experiment.command.is_some() {
+            return Err(Error::new(
+                ExitKind::Usage,
+                "--no-start prepares a run of the trainer, and the experiment has a 'command' of its own",
+            )
+            .hint("start that command with the launcher directly"));
+        }
         let backend = match experiment.cluster.backend {
+            // Another launcher is none of Slurm's business.
+            _ if args.no_start => BackendKind::Local,
             BackendKind::Auto if Slurm::is_here() => BackendKind::Slurm,
             BackendKind::Auto => BackendKind::Local,
             named => named,
         };
+        args.machines.check(backend)?;
         if backend == BackendKind::Slurm && !args.dry_run && !Slurm::is_here() {
             return Err(Error::new(
                 ExitKind::Usage,
@@ -153,7 +202,8 @@ impl Plan {
 
         check_eval_files(&experiment, &source, &pinned)?;
         let cluster = &experiment.cluster;
-        if backend == BackendKind::Local && cluster.nodes > 1 {
+        let one_machine = !args.machines.is_used() && !args.no_start;
+        if backend == BackendKind::Local && cluster.nodes > 1 && one_machine {
             notes.push(format!(
                 "the local backend knows one machine: all {} ranks of cluster.nodes: {} run here",
                 cluster.world_size(),
@@ -173,6 +223,7 @@ impl Plan {
             yaml: absolute.to_yaml(),
             source,
             experiment,
+            profile,
             experiment_path,
             pinned,
             snapshot: args.snapshot,
@@ -195,7 +246,7 @@ impl Plan {
             .map(|path| path.display().to_string())
             .collect();
         format!(
-            "run         {}\ndirectory   {}\ncommit      {}\nmade from   {}{}\nprograms    {}\nbackend     {} with {ranks} ranks\nrecipe      {}\n\n{}",
+            "run         {}\ndirectory   {}\ncommit      {}\nmade from   {}{}\nprograms    {}\nbackend     {} with {ranks} ranks\n{}recipe      {}\n\n{}",
             self.run_id,
             self.root.join(&self.run_id).display(),
             self.pinned.commit,
@@ -207,9 +258,20 @@ impl Plan {
             },
             programs.join(", "),
             format!("{:?}", self.backend).to_lowercase(),
+            self.on_slurm(),
             self.experiment.recipe_hash(),
             self.yaml,
         )
+    }
+
+    /// What Slurm is asked for and what it would do, in words.
+    fn on_slurm(&self) -> String {
+        let profile = self.profile.as_ref();
+        let profile = profile.map_or(String::new(), |name| format!("profile     {name}\n"));
+        match self.backend {
+            BackendKind::Slurm => profile + &script::describe(&self.experiment.cluster),
+            _ => profile,
+        }
     }
 
     /// The script that Slurm would be given, and the same checks as if it were.
@@ -229,7 +291,7 @@ impl Plan {
     }
 
     /// Writes the pin, the bundle and the run directory, and hands the run over.
-    fn carry_out(&self, build: bool) -> Result<(RunDir, Option<String>)> {
+    fn carry_out(&self, args: &Args) -> Result<(RunDir, Option<String>)> {
         if self.backend == BackendKind::Slurm {
             // What cannot be said in a script is found before anything is written.
             self.script()?;
@@ -238,7 +300,7 @@ impl Plan {
         let store = self.root.join(pin::STORE);
         pin::publish(&self.source, &self.pinned, &self.run_id, &store)?;
         let result = self
-            .programs(build)
+            .programs(args.build)
             .and_then(|bundle| self.make_run(bundle));
         let run = result.inspect_err(|_| {
             // Not if the directory exists: the ref then is another submit's as well.
@@ -252,6 +314,11 @@ impl Plan {
             backend: self.backend,
         }))?;
         secrets::write(&self.root, &self.run_id, &self.secrets)?;
+        args.machines.write(&run)?;
+        if args.no_start {
+            verify(&run, &manifest, &self.experiment)?;
+            return Ok((run, None));
+        }
         let backends = Backends::default();
         match backends
             .of(self.backend)

@@ -62,7 +62,7 @@ pub struct Request {
 /// # Errors
 /// The experiment cannot be run at all. A fault that leaves a trace is no error here.
 pub fn drill(request: &Request, root: &Path, rocket: &Path) -> Result<Certificate> {
-    let experiment = experiment::load(&request.experiment, &request.sets)?;
+    let (experiment, _profile) = experiment::load(&request.experiment, &request.sets)?;
     if experiment.command.is_some() {
         return Err(Error::new(
             ExitKind::Usage,

@@ -15,7 +15,7 @@ mod watchdog;
 
 pub use decide::{Action, Ending, History, Place, Policy, backoff, decide};
 pub use ending::{Exit, Interventions, RankEnd, ending};
-pub use verify::{pin_dir, pin_store};
+pub use verify::{pin_dir, pin_store, verify};
 pub use watchdog::Watchdog;
 
 use std::path::Path;

@@ -28,7 +28,7 @@ pub fn pin_store(run: &RunDir) -> PathBuf {
 ///
 /// # Errors
 /// Kind [`ExitKind::Pin`] if one of them is not what was submitted, in words.
-pub(super) fn verify(run: &RunDir, manifest: &Manifest, experiment: &Experiment) -> Result<()> {
+pub fn verify(run: &RunDir, manifest: &Manifest, experiment: &Experiment) -> Result<()> {
     let path = run.experiment_path();
     if bundle::sha256(&path)? != manifest.experiment_sha256 {
         return Err(Error::new(
