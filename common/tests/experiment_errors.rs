@@ -185,6 +185,7 @@ fn what_cannot_be_said_to_slurm() {
         "cluster: {env: {WANDB_API_KEY: abc, MY_TOKEN: x, TOKENS: 3}}",
         "cluster: {env: {A.B: 1}}",
         "cluster: {env: [A]}",
+        "cluster: {env: {OMP_NUM_THREADS: 4, LD_PRELOAD: x.so}}",
         "cluster: {secrets: [HF_TOKEN, HF_TOKEN, 'A=b', RANK]}",
         "cluster: {env: {A: 1}, secrets: [A]}",
         "cluster: {extra: {--exclusive: true, gpu_freq: high, Exclusive: true}}",

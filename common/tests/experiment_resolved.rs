@@ -172,7 +172,7 @@ fn what_slurm_is_asked_for_is_read_and_shown() {
   time: 2:00:00
   mem: 0
   setup: ['module load cuda', 'export A=\"$(date)\"']
-  env: {{OMP_NUM_THREADS: 1, NCCL_DEBUG: INFO, EMPTY: ''}}
+  env: {{THREADS: 1, NCCL_DEBUG: INFO, EMPTY: ''}}
   secrets: [HF_TOKEN]
   extra: {{exclusive: true, switches: 1@1:00:00, gres: 'nvme:1', nice: 1.50}}
   srun_extra: {{cpu-bind: cores}}

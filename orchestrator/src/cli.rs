@@ -28,7 +28,7 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
 #[derive(Debug, Parser)]
 #[command(name = "rocket", version, long_version = LONG_VERSION.as_str(), max_term_width = 100)]
 pub struct Cli {
-    /// Folder of all runs [default: $ROCKET_RUNS, else 'runs' at the top of the repository]
+    /// Folder of all runs [default: $ROCKET_RUNS, else the settings', else 'runs' at the top of the repository]
     #[arg(long, global = true, value_name = "DIR")]
     runs: Option<PathBuf>,
     #[command(subcommand)]
@@ -45,7 +45,9 @@ enum Command {
     Cancel(commands::cancel::Args),
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
+    Heal(commands::heal::Args),
     Doctor(commands::doctor::Args),
+    Drill(commands::drill::Args),
     #[command(hide = true)]
     Share(commands::share::Args),
     #[command(hide = true)]
@@ -67,6 +69,8 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Preempt(args) => commands::preempt::run(args, &runs),
         Command::Resume(args) => commands::resume::run(args, &runs),
         Command::Doctor(args) => commands::doctor::run(args, &runs),
+        Command::Drill(args) => commands::drill::run(args, &runs),
+        Command::Heal(args) => commands::heal::run(args, &runs),
         Command::Share(args) => commands::share::run(args),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),

@@ -6,11 +6,14 @@ use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::{self, Experiment};
 
-/// Reads and resolves an experiment file with `--set` overrides.
+use crate::settings::Configuration;
+
+/// Reads and resolves an experiment file with `--set` overrides, over what the settings' profile for
+/// its cluster says; and the name of that profile.
 ///
 /// # Errors
 /// Every fault of the file at once, each as an `error:` line of its own.
-pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Experiment> {
+pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Experiment, Option<String>)> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         let invalid = error.kind() == std::io::ErrorKind::InvalidData;
         let error = Error::io("read the experiment", path, error);
@@ -20,7 +23,19 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Experiment> {
             error
         }
     })?;
-    experiment::parse(&path.display().to_string(), &text, sets).map_err(|faults| {
+    let folder = path.canonicalize().ok();
+    let folder = folder.as_deref().and_then(Path::parent);
+    let Configuration { settings, here } =
+        Configuration::around(&[Path::new("."), folder.unwrap_or(Path::new("."))])?;
+    experiment::parse_under(
+        &path.display().to_string(),
+        &text,
+        sets,
+        &|name| std::env::var(name).ok(),
+        &settings,
+        &here,
+    )
+    .map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
         Error::new(ExitKind::Experiment, lines.join("\nerror: "))
     })

@@ -8,12 +8,14 @@ use rocket_common::exit::ExitKind;
 use rocket_common::run_dir::{self, RunDir};
 
 use crate::pin::Source;
+use crate::settings::Configuration;
 
 /// Names the folder of all runs.
 const ENV: &str = "ROCKET_RUNS";
 
-/// The folder of all runs: `--runs`, else `$ROCKET_RUNS`, else `runs` at the top of the repository
-/// around the current directory.
+/// The folder of all runs: `--runs`, else `$ROCKET_RUNS`, else what the settings say (the
+/// repository's before the user's), else `runs` at the top of the repository around the current
+/// directory.
 #[derive(Debug)]
 pub(crate) struct Runs {
     given: Option<PathBuf>,
@@ -34,8 +36,11 @@ impl Runs {
 
     /// The folder, absolute, for a submit from `source`.
     pub(crate) fn of(&self, source: &Source) -> Result<PathBuf> {
-        match &self.given {
-            Some(path) => absolute(path),
+        if let Some(path) = &self.given {
+            return absolute(path);
+        }
+        match Configuration::read(Some(source.root()))?.runs()? {
+            Some(path) => absolute(&path),
             None => Ok(source.root().join("runs")),
         }
     }
@@ -46,13 +51,17 @@ impl Runs {
             return absolute(path);
         }
         let repo = git2::Repository::discover(".").ok();
-        match repo.as_ref().and_then(git2::Repository::workdir) {
+        let top = repo.as_ref().and_then(git2::Repository::workdir);
+        if let Some(path) = Configuration::read(top)?.runs()? {
+            return absolute(&path);
+        }
+        match top {
             Some(top) => Ok(top.join("runs")),
             None => Err(Error::new(
                 ExitKind::Usage,
                 "the current directory is in no git repository, so it is not known where the runs are",
             )
-            .hint(format!("name their folder with --runs DIR or in {ENV}"))),
+            .hint(format!("name their folder with --runs DIR, in {ENV}, or as 'runs' in ~/.config/rocket/config.yaml"))),
         }
     }
 

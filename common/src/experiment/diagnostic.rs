@@ -5,13 +5,16 @@ use std::fmt;
 /// Where something was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
-    /// 0: the file; n: the n-th override.
+    /// 0: the file; n: the n-th override; [`SETTINGS`] + n: the n-th file of settings, from 0.
     pub(crate) origin: usize,
     /// Line from 1; 0 for the file as a whole.
     pub(crate) line: usize,
     /// Column from 1, in characters.
     pub(crate) column: usize,
 }
+
+/// Origin of the first file of settings: more than there are overrides.
+pub(crate) const SETTINGS: usize = 1 << 30;
 
 /// One mistake in an experiment. Shown as `exp.yaml:14:3: <message>` or `--set optim.lr=x: <message>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,15 +61,27 @@ impl Report {
         self.found.is_empty()
     }
 
-    /// In the order of the file, then of the overrides.
-    pub(crate) fn into_diagnostics(mut self, path: &str, overrides: &[String]) -> Vec<Diagnostic> {
+    /// In the order of the file, then of the overrides, then of the settings.
+    pub(crate) fn into_diagnostics(
+        mut self,
+        path: &str,
+        overrides: &[String],
+        settings: &[String],
+    ) -> Vec<Diagnostic> {
         self.found.sort_by_key(|(place, _)| *place);
         self.found.dedup();
         let diagnostic = |(place, message): (Place, String)| {
             let overriding = place.origin.checked_sub(1).and_then(|at| overrides.get(at));
+            let setting = place
+                .origin
+                .checked_sub(SETTINGS)
+                .and_then(|at| settings.get(at));
             let located = overriding.is_none() && place.line > 0;
             Diagnostic {
-                source: overriding.map_or(path, String::as_str).to_owned(),
+                source: overriding
+                    .or(setting)
+                    .map_or(path, String::as_str)
+                    .to_owned(),
                 is_override: overriding.is_some(),
                 line: located.then_some(place.line),
                 column: located.then_some(place.column),

@@ -12,11 +12,13 @@ mod every;
 mod limits;
 mod names;
 mod options;
+mod profile;
 mod ranges;
 mod resolved;
 mod rules;
 mod schema;
 mod sections;
+mod settings;
 mod tree;
 mod vision;
 
@@ -26,11 +28,13 @@ pub use every::Every;
 pub use limits::{Memory, TimeLimit};
 pub use names::all_names;
 pub use options::{DEFAULT_SECRETS, Flag, MailType};
+pub use profile::Here;
 #[doc(hidden)]
 pub use ranges::ranged_keys;
 pub use resolved::RECIPE_SCHEMA;
 pub use schema::all_keys;
 pub use sections::*;
+pub use settings::{Settings, SettingsFile};
 pub use vision::{NAMED_IMAGE_SIZE, VISION_NAMES, Vision, VitArch, VitDims};
 
 use serde::Deserialize;
@@ -60,67 +64,116 @@ pub fn parse_with(
     overrides: &[String],
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Experiment, Vec<Diagnostic>> {
-    let mut report = Report::default();
-    let experiment = read(text, overrides, environment, &mut report);
-    match experiment {
-        Some(experiment) if report.is_empty() => Ok(experiment),
-        _ => Err(report.into_diagnostics(path, overrides)),
-    }
+    let context = Context {
+        environment,
+        settings: None,
+    };
+    context
+        .parse(path, text, overrides)
+        .map(|(experiment, _)| experiment)
 }
 
-fn read(
+/// As [`parse_with`], with what the settings' profile says filled in under what the experiment and its
+/// overrides say; and the profile's name.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_under(
+    path: &str,
     text: &str,
     overrides: &[String],
     environment: &dyn Fn(&str) -> Option<String>,
-    report: &mut Report,
-) -> Option<Experiment> {
-    let mut root = match tree::load(text) {
-        Ok(root) => root,
-        Err((place, message)) => {
-            report.add(place, message);
+    settings: &Settings,
+    here: &Here,
+) -> Result<(Experiment, Option<String>), Vec<Diagnostic>> {
+    let context = Context {
+        environment,
+        settings: Some((settings, here)),
+    };
+    context.parse(path, text, overrides)
+}
+
+/// What an experiment is read in.
+struct Context<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    settings: Option<(&'a Settings, &'a Here)>,
+}
+
+impl Context<'_> {
+    fn parse(
+        &self,
+        path: &str,
+        text: &str,
+        overrides: &[String],
+    ) -> Result<(Experiment, Option<String>), Vec<Diagnostic>> {
+        let mut report = Report::default();
+        match self.read(text, overrides, &mut report) {
+            Some(read) if report.is_empty() => Ok(read),
+            _ => {
+                let names = self.settings.map(|(settings, _)| settings.names());
+                let names = names.unwrap_or_default();
+                Err(report.into_diagnostics(path, overrides, &names))
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        text: &str,
+        overrides: &[String],
+        report: &mut Report,
+    ) -> Option<(Experiment, Option<String>)> {
+        let mut root = match tree::load(text) {
+            Ok(root) => root,
+            Err((place, message)) => {
+                report.add(place, message);
+                return None;
+            }
+        };
+        if root.is_null() {
+            root = Node::empty_map(root.place);
+        }
+        if !matches!(root.value, Value::Map(_)) {
+            report.add(
+                root.place,
+                "an experiment is a group of keys such as 'name: demo'",
+            );
             return None;
         }
-    };
-    if root.is_null() {
-        root = Node::empty_map(root.place);
-    }
-    if !matches!(root.value, Value::Map(_)) {
-        report.add(
-            root.place,
-            "an experiment is a group of keys such as 'name: demo'",
-        );
-        return None;
-    }
-    root.report_duplicates("", report);
-    for (index, text) in overrides.iter().enumerate() {
-        apply_override(&mut root, index + 1, text, report);
-    }
-    let written = root.clone();
-    schema::clean_experiment(&mut root, report);
-    if root.entry("name").is_none()
-        && let Value::Map(entries) = &mut root.value
-    {
-        // Judged by the rules; the rest can be read and judged as well.
-        let place = Place::default();
-        let value = Value::Scalar {
-            text: "unnamed".to_owned(),
-            plain: true,
-        };
-        entries.push(Entry {
-            key: "name".to_owned(),
-            place,
-            node: Node { place, value },
-        });
-    }
-    match Experiment::deserialize(&root) {
-        Ok(mut experiment) => {
-            rules::check(&mut experiment, &written, report, environment);
-            Some(experiment)
+        root.report_duplicates("", report);
+        for (index, text) in overrides.iter().enumerate() {
+            apply_override(&mut root, index + 1, text, report);
         }
-        Err(mistake) => {
-            // Each key was read by itself before; this is a rule between keys of one section.
-            report.add(mistake.place.unwrap_or_default(), mistake.text);
-            None
+        let profile = self
+            .settings
+            .and_then(|(settings, here)| settings.apply(&mut root, here, report));
+        let written = root.clone();
+        schema::clean_experiment(&mut root, report);
+        if root.entry("name").is_none()
+            && let Value::Map(entries) = &mut root.value
+        {
+            // Judged by the rules; the rest can be read and judged as well.
+            let place = Place::default();
+            let value = Value::Scalar {
+                text: "unnamed".to_owned(),
+                plain: true,
+            };
+            entries.push(Entry {
+                key: "name".to_owned(),
+                place,
+                node: Node { place, value },
+            });
+        }
+        match Experiment::deserialize(&root) {
+            Ok(mut experiment) => {
+                rules::check(&mut experiment, &written, report, self.environment);
+                Some((experiment, profile))
+            }
+            Err(mistake) => {
+                // Each key was read by itself before; this is a rule between keys of one section.
+                report.add(mistake.place.unwrap_or_default(), mistake.text);
+                None
+            }
         }
     }
 }

@@ -182,7 +182,7 @@ const SBATCH_OWN: [&str; 21] = [
 ];
 
 /// Options of `srun` that a supervised run rests on.
-const SRUN_OWN: [&str; 36] = [
+const SRUN_OWN: [&str; 37] = [
     "chdir",
     "cpus-per-gpu",
     "cpus-per-task",
@@ -219,6 +219,7 @@ const SRUN_OWN: [&str; 36] = [
     "time",
     "usage",
     "version",
+    "wait",
 ];
 
 /// Why an option may not stand in `cluster.extra` (`srun`: in `cluster.srun_extra`); what follows its

@@ -50,6 +50,7 @@ pub(crate) fn check(
         rules.command();
         return;
     }
+    rules.env();
     rules.model();
     rules.augment();
     rules.text();
@@ -162,6 +163,30 @@ impl Rules<'_> {
                 );
                 let place = self.written.entry(section).map(|entry| entry.place);
                 self.report.add(place.unwrap_or_default(), message);
+            }
+        }
+    }
+
+    /// Variables that the trainer is not given as the experiment says.
+    fn env(&mut self) {
+        const TAKEN: [(&str, &str); 5] = [
+            ("OMP_NUM_THREADS", "is what 'train.threads' says; use that"),
+            ("MKL_NUM_THREADS", "is what 'train.threads' says; use that"),
+            ("OMP_THREAD_LIMIT", "is what 'train.threads' says; use that"),
+            (
+                "LD_LIBRARY_PATH",
+                "would put other libraries under the pinned program",
+            ),
+            (
+                "LD_PRELOAD",
+                "would put other libraries under the pinned program",
+            ),
+        ];
+        for (name, why) in TAKEN {
+            let given = self.experiment.cluster.env.contains_key(name);
+            if given {
+                let key = format!("cluster.env.{name}");
+                self.add(&key, format!("'{key}' {why}"));
             }
         }
     }
@@ -360,7 +385,10 @@ impl Rules<'_> {
 }
 
 /// Fills in `$X` and `${X}`; `$$` is a dollar sign.
-fn expand(path: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub(crate) fn expand(
+    path: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, String> {
     let mut filled = String::new();
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('$') {

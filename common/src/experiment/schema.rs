@@ -120,8 +120,13 @@ pub(crate) fn clean_experiment(root: &mut Node, report: &mut Report) {
     });
 }
 
+/// Reads a group of keys that was cleaned.
+pub(crate) fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Mistake> {
+    T::deserialize(node)
+}
+
 /// Cleans one group of keys that is read into `T`.
-fn clean<T: DeserializeOwned>(node: &mut Node, path: &str, report: &mut Report) {
+pub(crate) fn clean<T: DeserializeOwned>(node: &mut Node, path: &str, report: &mut Report) {
     if node.is_null() {
         node.value = Value::Map(Vec::new());
     }
@@ -140,7 +145,7 @@ fn clean<T: DeserializeOwned>(node: &mut Node, path: &str, report: &mut Report) 
         if path == "model" && entry.key == "vision" && matches!(entry.node.value, Value::Map(_)) {
             return clean_dims(entry, report);
         }
-        if path == "cluster" && matches!(entry.node.value, Value::Map(_)) {
+        if matches!(entry.node.value, Value::Map(_)) {
             clean_each::<T>(entry, path, report);
         }
         keep_if_readable::<T>(entry, path, report)

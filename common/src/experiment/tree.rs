@@ -68,6 +68,20 @@ impl Node {
             .try_fold(self, |node, key| Some(&node.entry(key)?.node))
     }
 
+    /// The value of a dotted key, to change it.
+    pub(crate) fn get_mut(&mut self, path: &str) -> Option<&mut Node> {
+        path.split('.')
+            .try_fold(self, |node, key| match &mut node.value {
+                Value::Map(entries) => {
+                    let mut entries = entries.iter_mut();
+                    entries
+                        .find(|entry| entry.key == key)
+                        .map(|entry| &mut entry.node)
+                }
+                _ => None,
+            })
+    }
+
     /// Place of the value of a dotted key, else of the nearest key above it that was written.
     pub(crate) fn place_of(&self, path: &str) -> Place {
         let mut node = self;
@@ -170,6 +184,21 @@ impl Node {
             node = &mut entries[at].node;
         }
         Ok(())
+    }
+
+    /// Says of the whole tree which file it is from.
+    pub(crate) fn set_origin(&mut self, origin: usize) {
+        self.place.origin = origin;
+        match &mut self.value {
+            Value::Scalar { .. } => {}
+            Value::List(items) => items.iter_mut().for_each(|item| item.set_origin(origin)),
+            Value::Map(entries) => {
+                for entry in entries {
+                    entry.place.origin = origin;
+                    entry.node.set_origin(origin);
+                }
+            }
+        }
     }
 
     /// Gives the whole tree one place.

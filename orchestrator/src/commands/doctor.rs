@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use rocket_common::error::{Error, Result};
+use rocket_common::exit::ExitKind;
 
 use crate::doctor::cluster::Cluster;
 use crate::doctor::job::{self, Request};
@@ -57,6 +58,13 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     // Somebody waits for the answer.
     let client = Client::new(Duration::from_secs(15));
     let cluster = Cluster::ask(&client);
+    if args.job && cluster.is_none() {
+        return Err(Error::new(
+            ExitKind::Usage,
+            "there is no Slurm on this machine ('sbatch' is not on PATH), so no job can look at nodes",
+        )
+        .hint("run this on a login node, or without --job"));
+    }
     let local = local::look(&root, &rocket, cluster.is_some());
     let job = (args.job && local.is_usable())
         .then(|| look_at_nodes(args, &client, cluster.as_ref(), &root, &rocket));

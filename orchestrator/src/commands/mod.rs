@@ -2,6 +2,8 @@
 
 pub(crate) mod cancel;
 pub(crate) mod doctor;
+pub(crate) mod drill;
+pub(crate) mod heal;
 pub(crate) mod logs;
 pub(crate) mod machines;
 pub(crate) mod plot;

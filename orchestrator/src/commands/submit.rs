@@ -119,6 +119,8 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
 struct Plan {
     source: Source,
     experiment: Experiment,
+    /// The profile of the settings that was filled in.
+    profile: Option<String>,
     experiment_path: PathBuf,
     /// As it lies in the pinned tree: paths of data as they were written.
     pinned: Pinned,
@@ -137,7 +139,7 @@ struct Plan {
 
 impl Plan {
     fn new(args: &Args, runs: &Runs) -> Result<Self> {
-        let experiment = experiment::load(&args.experiment, &args.sets())?;
+        let (experiment, profile) = experiment::load(&args.experiment, &args.sets())?;
         pin::check_name(&experiment.name)?;
         if args.no_start && experiment.command.is_some() {
             return Err(Error::new(
@@ -221,6 +223,7 @@ impl Plan {
             yaml: absolute.to_yaml(),
             source,
             experiment,
+            profile,
             experiment_path,
             pinned,
             snapshot: args.snapshot,
@@ -243,7 +246,7 @@ impl Plan {
             .map(|path| path.display().to_string())
             .collect();
         format!(
-            "run         {}\ndirectory   {}\ncommit      {}\nmade from   {}{}\nprograms    {}\nbackend     {} with {ranks} ranks\nrecipe      {}\n\n{}",
+            "run         {}\ndirectory   {}\ncommit      {}\nmade from   {}{}\nprograms    {}\nbackend     {} with {ranks} ranks\n{}recipe      {}\n\n{}",
             self.run_id,
             self.root.join(&self.run_id).display(),
             self.pinned.commit,
@@ -255,9 +258,20 @@ impl Plan {
             },
             programs.join(", "),
             format!("{:?}", self.backend).to_lowercase(),
+            self.on_slurm(),
             self.experiment.recipe_hash(),
             self.yaml,
         )
+    }
+
+    /// What Slurm is asked for and what it would do, in words.
+    fn on_slurm(&self) -> String {
+        let profile = self.profile.as_ref();
+        let profile = profile.map_or(String::new(), |name| format!("profile     {name}\n"));
+        match self.backend {
+            BackendKind::Slurm => profile + &script::describe(&self.experiment.cluster),
+            _ => profile,
+        }
     }
 
     /// The script that Slurm would be given, and the same checks as if it were.
@@ -456,7 +470,8 @@ fn exists(run_id: &str, again: bool) -> Error {
         .hint("or run it once more with --again")
 }
 
-fn user() -> String {
+/// This process's user.
+pub(crate) fn user() -> String {
     nix::unistd::User::from_uid(nix::unistd::getuid())
         .ok()
         .flatten()

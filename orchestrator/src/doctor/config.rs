@@ -105,7 +105,7 @@ pub fn version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// A time of Slurm: `30 sec`, `10 min`, `90`, `minutes:seconds`, `hours:minutes:seconds` with days in
+/// A time as Slurm prints it: `30 sec`, `10 min`, seconds, `minutes:seconds`, `hours:minutes:seconds` with days in
 /// front; `None` for `UNLIMITED` and whatever is no time.
 #[must_use]
 pub fn seconds(text: &str) -> Option<u64> {

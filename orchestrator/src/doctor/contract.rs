@@ -41,6 +41,8 @@ pub struct Contract {
 /// How one way of being preempted goes.
 struct Preemption {
     by: String,
+    /// Whose jobs: "partition 'low'".
+    of: String,
     mode: PreemptMode,
     grace: u64,
 }
@@ -69,7 +71,7 @@ pub fn contract(
     let mut settings = Vec::new();
     if let Some(worst) = worst {
         settings.extend(settings_for(worst, config));
-        findings.extend(traps(partition, worst, config));
+        findings.extend(traps(worst, config));
     }
     settings.extend(time_setting(partition));
     Contract {
@@ -122,6 +124,7 @@ fn preemptions(
                     "jobs of partition {} (higher PriorityTier) take its nodes",
                     names.join(", ")
                 ),
+                of: format!("partition '{}'", partition.name),
                 mode: partition.preempt_mode,
                 grace: partition.grace_seconds,
             }]
@@ -141,6 +144,7 @@ fn preemptions(
                         by.join(", "),
                         own.name
                     ),
+                    of: format!("qos '{}'", own.name),
                     mode,
                     grace: own.grace_seconds,
                 })
@@ -153,7 +157,7 @@ fn preemptions(
 fn nobody(partition: &Partition, config: &Config) -> String {
     match config.get("PreemptType") {
         Some("preempt/qos") => {
-            "by QOS (PreemptType=preempt/qos), whose list could not be read or names none: ask the administrators".into()
+            "jobs of another QOS, perhaps (PreemptType=preempt/qos): their list could not be read or names none".into()
         }
         Some("preempt/partition_prio") if partition.preempt_mode == PreemptMode::Off => {
             "nobody (PreemptMode=OFF)".into()
@@ -283,13 +287,13 @@ fn within(seconds: u64) -> u64 {
     seconds.saturating_sub((seconds / 6).clamp(2, 60)).max(1)
 }
 
-fn traps(partition: &Partition, one: &Preemption, config: &Config) -> Vec<Finding> {
+fn traps(one: &Preemption, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let name = &partition.name;
+    let of = &one.of;
     if one.grace == 0 && one.mode != PreemptMode::Suspend {
         findings.push(
             Finding::warning(format!(
-                "partition '{name}' gives no grace (GraceTime=0): ranks that are preempted have {} to save (KillWait), and else lose the steps since the last checkpoint",
+                "{of} gives no grace (GraceTime=0): ranks that are preempted have {} to save (KillWait), and else lose the steps since the last checkpoint",
                 duration(config.kill_wait().as_secs())
             ))
             .advice("checkpoint more often, or choose a partition with a grace"),
@@ -298,15 +302,15 @@ fn traps(partition: &Partition, one: &Preemption, config: &Config) -> Vec<Findin
     match one.mode {
         PreemptMode::Cancel => findings.push(
             Finding::warning(format!(
-                "partition '{name}' ends preempted jobs for good (PreemptMode=CANCEL)"
+                "{of} ends preempted jobs for good (PreemptMode=CANCEL)"
             ))
             .advice("set 'cluster.successor: true', or let cron run 'rocket heal'"),
         ),
         PreemptMode::Requeue if config.is_on("JobRequeue") == Some(false) => findings.push(Finding::note(format!(
-            "jobs of partition '{name}' are requeued only if they ask for it (JobRequeue=0); those of rocket do (--requeue)"
+            "jobs of {of} are requeued only if they ask for it (JobRequeue=0); those of rocket do (--requeue)"
         ))),
         PreemptMode::Suspend => findings.push(Finding::warning(format!(
-            "partition '{name}' suspends preempted jobs: their GPU memory stays taken, and a run waits until it may go on"
+            "{of} suspends preempted jobs: their GPU memory stays taken, and a run waits until it may go on"
         ))),
         _ => {}
     }

@@ -20,7 +20,7 @@ use crate::slurm::{Client, Failure};
 /// Spacing of questions to Slurm.
 const ASK: Duration = Duration::from_secs(2);
 /// How long results may take to be seen here after the job is gone.
-const LINGER: Duration = Duration::from_secs(20);
+const LINGER: Duration = Duration::from_secs(10);
 
 /// What to try.
 #[derive(Debug, Clone)]
@@ -213,6 +213,10 @@ impl Probe {
             if start.elapsed() > request.wait + Duration::from_secs(300) {
                 let _ = client.run("scancel", [id]);
                 return Err(self.silent(client, id));
+            }
+            if gone.is_some() {
+                // A look at the folder makes NFS ask the server anew.
+                let _ = fs::read_dir(&self.dir).map(Iterator::count);
             }
             std::thread::sleep(Duration::from_millis(50));
         }

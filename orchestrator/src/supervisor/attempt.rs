@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use rocket_common::error::{Error, Result};
 use rocket_common::events::{Event, EventKind};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::Experiment;
+use rocket_common::experiment::{BackendKind, Experiment};
 use rocket_common::protocol::{self, Control, Outcome, StopReason, env};
 use rocket_common::run_dir::{Attempt, Manifest, RunDir};
 
@@ -91,6 +91,11 @@ impl Context<'_> {
             ));
         }
         let mut env: Vec<(OsString, OsString)> = vec![(env::PIN_DIR.into(), pin.into())];
+        if self.backend.kind() == BackendKind::Local {
+            // On Slurm the batch script sets them, and its set-up lines may go on from there.
+            let given = self.experiment.cluster.env.iter();
+            env.extend(given.map(|(name, value)| (name.into(), value.into())));
+        }
         let mut without = Vec::new();
         if self.experiment.command.is_none() {
             // Sums depend on the number of threads; it is the experiment's, not the machine's.
@@ -263,6 +268,10 @@ impl<'a> Watch<'a> {
 
     fn on_signal(&mut self, asked: Asked, events: &mut Events) {
         match asked {
+            // A scheduler sends the same signal for every reason; which it was, is asked afterwards.
+            Asked::Stop(StopReason::Preempted) if self.context.backend.job().is_some() => {
+                self.stop(StopReason::Signal, events);
+            }
             Asked::Stop(reason) => self.stop(reason, events),
             Asked::Interrupt if self.did.stop.is_some() => self.kill(),
             Asked::Interrupt => {

@@ -271,9 +271,10 @@ fn stopped(
                 cause: "cancelled by the user".into(),
             };
         }
-        StopReason::Preempted => "preempted",
-        StopReason::TimeLimit => "the time limit is near",
-        StopReason::Signal => "a rank was sent SIGTERM",
+        _ if !place.sick.is_empty() => format!("node {} is lost", place.sick.join(", ")),
+        StopReason::Preempted => "preempted".to_owned(),
+        StopReason::TimeLimit => "the time limit is near".to_owned(),
+        StopReason::Signal => "a rank was sent SIGTERM".to_owned(),
     };
     if reason == StopReason::TimeLimit
         && let Some(action) = too_short(history, policy)
@@ -282,7 +283,7 @@ fn stopped(
     }
     let why = format!("{why}; the ranks {how}");
     if place.scheduled {
-        return leave(place, policy, Vec::new(), why);
+        return leave(place, policy, place.sick.clone(), why);
     }
     // A stop that was asked for is no crash: its budget is unlimited.
     Action::Relaunch {

@@ -237,15 +237,22 @@ impl Report {
     /// A stop that nobody announced to the supervisor is explained by what becomes of the job: the
     /// grace time of a preemption begins with SIGTERM at the ranks alone.
     pub(super) fn explain(&mut self, place: &Place) {
-        let taken = matches!(
-            place.fate,
-            Fate::Preempting | Fate::Requeued | Fate::Over(Over::Preempted)
-        );
+        if !place.sick.is_empty() {
+            // Slurm ended the job since a node was lost.
+            return;
+        }
+        let why = match place.fate {
+            Fate::Preempting | Fate::Requeued | Fate::Over(Over::Preempted) => {
+                StopReason::Preempted
+            }
+            Fate::Over(Over::TimeLimit) => StopReason::TimeLimit,
+            Fate::Over(Over::Cancelled) => StopReason::Cancelled,
+            _ => return,
+        };
         if let Ending::Stopped { reason, .. } = &mut self.ending
             && *reason == StopReason::Signal
-            && taken
         {
-            *reason = StopReason::Preempted;
+            *reason = why;
         }
     }
 

@@ -73,7 +73,9 @@ fn family(pid: u32) -> Vec<u32> {
         for task in tasks(pid) {
             // The file exists on kernels with CONFIG_PROC_CHILDREN.
             let children = fs::read_to_string(task.join("children")).unwrap_or_default();
-            let children = children.split_whitespace().filter_map(|id| id.parse::<u32>().ok());
+            let children = children
+                .split_whitespace()
+                .filter_map(|id| id.parse::<u32>().ok());
             found.extend(children.take(MOST_PROCESSES.saturating_sub(found.len())));
         }
     }

@@ -120,7 +120,7 @@ fn reason_words(reason: StopReason) -> &'static str {
         StopReason::Preempted => "preempted",
         StopReason::TimeLimit => "time limit",
         StopReason::Cancelled => "cancelled",
-        StopReason::Signal => "signal at a rank",
+        StopReason::Signal => "SIGTERM",
     }
 }
 
