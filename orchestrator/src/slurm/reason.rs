@@ -62,7 +62,11 @@ impl Explained {
 #[must_use]
 pub fn explain(reason: &str, about: &About<'_>) -> Explained {
     // scontrol prints sentences with underscores, and squeue's list has its reason in brackets.
-    let text = reason.trim().trim_matches(|c| c == '(' || c == ')');
+    let text = reason.trim();
+    let within = text
+        .strip_prefix('(')
+        .and_then(|rest| rest.strip_suffix(')'));
+    let text = within.unwrap_or(text);
     let text = text.replace('_', " ");
     let job = about.job.unwrap_or("<job id>");
     sentence(&text, job)
@@ -220,7 +224,7 @@ fn code(text: &str, job: &str, about: &About<'_>) -> Option<Explained> {
             .action("'sacctmgr show assoc' and 'sacctmgr show qos' list the limits"),
         "MaxMemPerLimit" => E::stuck(
             "it asks for more memory per node or CPU than the cluster or partition allows",
-            "lower 'cluster.memory' and submit again",
+            "lower 'cluster.mem' and submit again",
         ),
         "Licenses" => E::waits("it waits for a licence"),
         "NodeDown" => E::waits("a node that it needs is down").action("'sinfo -R' says why"),
