@@ -152,9 +152,7 @@ fn a_killed_supervisor_is_healed() {
     let ranks: Vec<i32> = (0..4).map(|rank| pid_of_rank(&run.dir, rank)).collect();
     let first = run.job();
     signal("-9", supervisor(&run));
-    site.cluster().wait_for_job(first, "end", |job| {
-        !["RUNNING", "COMPLETING"].contains(&job["JobState"].as_str())
-    });
+    site.cluster().wait_for_end(first);
     for pid in ranks {
         run.wait("end of the ranks", |_| gone(pid));
     }
@@ -194,6 +192,7 @@ fn a_job_that_its_user_cancelled_stays_so() {
     assert_eq!(run.job(), job, "it was submitted again\n{}", run.report());
     assert_eq!(site.project().status(&run.id)["status"], "cancelled");
     // But a person may take it up again.
+    site.cluster().wait_for_end(job);
     site.project().rocket(&["resume", &run.id]).ok();
     ends_well(&run);
 }
@@ -210,11 +209,12 @@ fn two_time_limits_are_no_more_than_pauses() {
             "cluster.stop_grace_seconds=90",
         ],
     );
-    // Nothing else takes so long here: the ranks are slowed down by being stopped now and then.
     for times in 1..=2 {
-        while run.count("requeued") < times {
-            doze(&run);
-        }
+        // Nothing here takes minutes by itself.
+        run.wait("time limit", |run| {
+            run.doze(1);
+            run.count("requeued") >= times
+        });
     }
     ends_well(&run);
     told(
@@ -242,22 +242,6 @@ fn two_time_limits_are_no_more_than_pauses() {
     // On a slow machine the third attempt may be warned as well.
     let restarts = site.cluster().job(run.job())["Restarts"].clone();
     assert!(["2", "3"].contains(&restarts.as_str()), "{}", run.report());
-}
-
-/// Lets a rank sleep for most of a second, and with it all of them.
-fn doze(run: &Run<'_>) {
-    let pause = std::time::Duration::from_millis(900);
-    let beat = attempt(&run.dir).map(|attempt| attempt.join("ranks/1.beat.json"));
-    if beat.is_some_and(|beat| beat.exists()) {
-        let pid = pid_of_rank(&run.dir, 1).to_string();
-        // It may be gone, which is as well.
-        let _ = Command::new("kill").args(["-STOP", &pid]).output();
-        std::thread::sleep(pause);
-        let _ = Command::new("kill").args(["-CONT", &pid]).output();
-        std::thread::sleep(pause / 20);
-    } else {
-        std::thread::sleep(pause);
-    }
 }
 
 fn supervisor(run: &Run<'_>) -> i32 {

@@ -195,6 +195,16 @@ impl Cluster {
         }
     }
 
+    /// Waits until a job neither runs nor clears up.
+    ///
+    /// # Panics
+    /// It goes on for very long.
+    pub fn wait_for_end(&self, id: u32) -> Job {
+        self.wait_for_job(id, "end", |job| {
+            !["PENDING", "RUNNING", "COMPLETING"].contains(&job["JobState"].as_str())
+        })
+    }
+
     /// A node is lost: its slurmd dies at once, and what it started lives on.
     pub fn kill_slurmd(&self, node: &str) {
         self.script("kill", &[node]).ok();

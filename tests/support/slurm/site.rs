@@ -232,6 +232,22 @@ impl Run<'_> {
         });
     }
 
+    /// Slows the run down without work for the machine: a rank, and with it all, sleeps for most of a second
+    /// and then goes on for a moment.
+    pub fn doze(&self, rank: u32) {
+        let pause = Duration::from_millis(900);
+        let beat = run::attempt(&self.dir).map(|dir| dir.join(format!("ranks/{rank}.beat.json")));
+        if !beat.is_some_and(|beat| beat.exists()) {
+            return std::thread::sleep(pause / 4);
+        }
+        let pid = run::pid_of_rank(&self.dir, rank).to_string();
+        for (signal, pause) in [("-STOP", pause), ("-CONT", pause / 15)] {
+            // It may be gone meanwhile, which is as well.
+            let _ = Command::new("kill").args([signal, &pid]).output();
+            std::thread::sleep(pause);
+        }
+    }
+
     /// Waits for the end, which must be a good one.
     pub fn finished(&self) {
         self.happens("finished", 1);
