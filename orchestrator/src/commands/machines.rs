@@ -226,7 +226,7 @@ fn find(root: &Path, name: &str, commit: &str, again: bool) -> Result<RunDir> {
                     format!("run {} is {status}", run.id()),
                     "resume it, or submit it with --again, on machine 0",
                 ),
-                _ => return Ok(RunDir::open(run.path())?),
+                _ => return RunDir::open(run.path()),
             },
         };
         if start.elapsed() > PATIENCE {
