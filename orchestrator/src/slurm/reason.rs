@@ -220,7 +220,7 @@ fn code(text: &str, job: &str, about: &About<'_>) -> Option<Explained> {
             .action("'sacctmgr show assoc' and 'sacctmgr show qos' list the limits"),
         "MaxMemPerLimit" => E::stuck(
             "it asks for more memory per node or CPU than the cluster or partition allows",
-            "lower 'cluster.memory' and submit again",
+            "lower 'cluster.mem' and submit again",
         ),
         "Licenses" => E::waits("it waits for a licence"),
         "NodeDown" => E::waits("a node that it needs is down").action("'sinfo -R' says why"),
@@ -254,7 +254,7 @@ fn code(text: &str, job: &str, about: &About<'_>) -> Option<Explained> {
         "TimeLimit" => E::waits("it reached its time limit"),
         "InactiveLimit" => E::waits("it was ended as inactive (InactiveLimit)"),
         "OutOfMemory" => {
-            E::waits("it used more memory than it had asked for").action("raise 'cluster.memory'")
+            E::waits("it used more memory than it had asked for").action("raise 'cluster.mem'")
         }
         _ => return None,
     })
