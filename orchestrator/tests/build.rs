@@ -35,7 +35,7 @@ fn workspace(env: &Env) {
     env.write("train.npy", "");
     env.write(
         "exp.yaml",
-        "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: images, metadata: train.npy}\ncluster: {nodes: 1, tasks_per_node: 1}\n",
+        "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: images, metadata: train.npy}\ncluster: {backend: local, nodes: 1, tasks_per_node: 1}\n",
     );
     env.commit_but_not_experiment();
 }

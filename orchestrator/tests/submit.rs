@@ -177,13 +177,17 @@ fn a_dry_run_prints_and_starts_nothing() {
     name: job
     seed: 0
     cluster:
-      backend: auto
+      backend: local
       nodes: 1
       gpus_per_node: 8
       tasks_per_node: 2
       cpus_per_task: 10
       device: auto
+      requeue: true
+      successor: false
       max_crashes: 3
+      max_node_failures: 10
+      max_idle_time_limits: 3
       stop_grace_seconds: 20
     command:
     - ./job.sh
@@ -248,7 +252,7 @@ fn bad_inputs_are_one_clear_error() {
     let env = quick();
     let mut all = String::new();
     all.push_str(&env.rocket(&["submit", "nowhere.yaml"]).fails().stderr);
-    env.write("data.yaml", "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: images, metadata: train.npy}\ncluster: {nodes: 1, tasks_per_node: 1}\n");
+    env.write("data.yaml", "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: images, metadata: train.npy}\ncluster: {backend: local, nodes: 1, tasks_per_node: 1}\n");
     all.push_str(&env.rocket(&["submit", "data.yaml"]).fails().stderr);
     env.write("images/1.jpg", "");
     env.write("train.npy", "");

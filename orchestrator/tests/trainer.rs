@@ -42,7 +42,7 @@ fn env(mode: &str) -> Env {
     env.write("labels.json", "{\"pinned\": []}\n");
     env.write(
         "exp.yaml",
-        "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: data/images, metadata: data/train.npy}\ntrain: {threads: 2}\ncluster: {nodes: 1, tasks_per_node: 2}\n",
+        "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: data/images, metadata: data/train.npy}\ntrain: {threads: 2}\ncluster: {backend: local, nodes: 1, tasks_per_node: 2}\n",
     );
     env.commit_but_not_experiment();
     env

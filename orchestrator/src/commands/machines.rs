@@ -165,7 +165,7 @@ pub(crate) fn join(node_rank: u32, which: &Which<'_>, runs: &Runs) -> Result<Exi
 
 /// Folder of runs, name, and commit of the experiment's pin: the same on every machine.
 fn pinned(which: &Which<'_>, runs: &Runs) -> Result<(std::path::PathBuf, String, String)> {
-    let experiment = experiment::load(which.experiment, which.sets)?;
+    let (experiment, _profile) = experiment::load(which.experiment, which.sets)?;
     pin::check_name(&experiment.name)?;
     let path = which
         .experiment

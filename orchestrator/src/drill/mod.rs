@@ -7,7 +7,7 @@ mod report;
 mod shrink;
 mod subject;
 
-pub use fault::{Fault, Place, Strike};
+pub use fault::{Fault, NodeStrike, Place, Strike, strike_writer};
 pub use numbers::Numbers;
 pub use report::{Certificate, Trial};
 pub use shrink::{Change, Size, shrink};
@@ -36,7 +36,7 @@ const FIRST: u64 = 36;
 /// No drill has more.
 const MOST: u64 = 20_000;
 /// Longest wait for any sign; on Slurm a job waits for nodes and for credentials to expire.
-const PATIENCE: Duration = Duration::from_secs(1800);
+pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -62,7 +62,7 @@ pub struct Request {
 /// # Errors
 /// The experiment cannot be run at all. A fault that leaves a trace is no error here.
 pub fn drill(request: &Request, root: &Path, rocket: &Path) -> Result<Certificate> {
-    let experiment = experiment::load(&request.experiment, &request.sets)?;
+    let (experiment, _profile) = experiment::load(&request.experiment, &request.sets)?;
     if experiment.command.is_some() {
         return Err(Error::new(
             ExitKind::Usage,

@@ -285,7 +285,7 @@ impl Drop for Env {
 /// An experiment that runs `job.sh`.
 pub(crate) fn experiment(ranks: u32) -> String {
     format!(
-        "name: job\ncommand: [./job.sh]\ncluster: {{nodes: 1, tasks_per_node: {ranks}, stop_grace_seconds: 20}}\n"
+        "name: job\ncommand: [./job.sh]\ncluster: {{backend: local, nodes: 1, tasks_per_node: {ranks}, stop_grace_seconds: 20}}\n"
     )
 }
 
