@@ -255,7 +255,7 @@ pub(crate) fn launcher_lines(run: &RunDir, worker: &Path, nodes: u32, per_node: 
         format!("--nnodes {nodes} --node-rank K --master-addr HOST --master-port PORT")
     };
     format!(
-        "  next       start its {} ranks, each as\n               {worker} train --run {dir}\n             with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set, for instance by\n               torchrun {machines} --nproc-per-node {per_node} --no-python {worker} train --run {dir}\n",
+        "  next       start its {} ranks, each as\n               {worker} train --run {dir}\n             with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set, for instance by\n               torchrun {machines} --nproc-per-node {per_node} --no-python -- {worker} train --run {dir}\n",
         nodes.saturating_mul(per_node)
     )
 }
