@@ -62,7 +62,11 @@ impl Explained {
 #[must_use]
 pub fn explain(reason: &str, about: &About<'_>) -> Explained {
     // scontrol prints sentences with underscores, and squeue's list has its reason in brackets.
-    let text = reason.trim().trim_matches(|c| c == '(' || c == ')');
+    let text = reason.trim();
+    let within = text
+        .strip_prefix('(')
+        .and_then(|rest| rest.strip_suffix(')'));
+    let text = within.unwrap_or(text);
     let text = text.replace('_', " ");
     let job = about.job.unwrap_or("<job id>");
     sentence(&text, job)

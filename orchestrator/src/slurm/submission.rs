@@ -201,10 +201,11 @@ fn sbatch(
 fn refused(failure: Failure, submission: &Submission<'_>) -> Error {
     let words = failure.words.to_lowercase();
     let error = Error::from(failure);
-    let hint = if words.contains("partition") {
-        "'cluster.partition' names the partition; 'sinfo --summarize' lists those that there are"
-    } else if words.contains("account") {
+    // Slurm names a refused account together with the partition.
+    let hint = if words.contains("account") {
         "'cluster.account' names the account; 'sacctmgr show associations user=$USER' lists yours"
+    } else if words.contains("partition") {
+        "'cluster.partition' names the partition; 'sinfo --summarize' lists those that there are"
     } else if words.contains("qos") {
         "'cluster.qos' names the quality of service; 'sacctmgr show qos' lists those that there are"
     } else if words.contains("node count") || words.contains("configuration is not available") {
