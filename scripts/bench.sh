@@ -6,8 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib.sh
 
 need_python
-# The benchmark's inputs are the demo's data.
-scripts/demo.sh prepare
+# The inputs of the others are the demo's data.
+[ "$*" = submit ] || scripts/demo.sh prepare
 # A few GB once: the Python torch does not load without its CUDA libraries, although none is used here.
 python_env .build/bench/venv bench/requirements.txt
 exec .build/bench/venv/bin/python bench/run.py "$@"
