@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
+use support::slurm::Site;
 use support::{Project, Text};
 
 /// Names in the runs root that begin like this.
@@ -83,4 +84,36 @@ fn a_drill_that_cannot_start_says_why_and_leaves_nothing() {
     assert!(!output.status.success());
     assert!(output.err().contains("data/nowhere"), "{}", output.err());
     assert_eq!(left(&project, ".drill"), Vec::<String>::new());
+}
+
+#[test]
+fn a_drill_by_slurm_certifies_as_well() {
+    let Some(site) = Site::new(1000, &[("CLUSTER_KILL_WAIT", "5")]) else {
+        return;
+    };
+    let mut command = site.project().command("rocket");
+    command.args(["drill", "exp.yaml", "--backend", "slurm", "--steps", "100"]);
+    let output = command.output().expect("rocket starts");
+    let text = format!("{}{}", output.out(), output.err());
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        site.cluster().report()
+    );
+    let last = output.out();
+    let last = last.lines().last().expect("a verdict").to_owned();
+    assert_eq!(
+        last, "drill: step-exact resume certified (4 of 4)",
+        "{text}"
+    );
+    assert!(output.out().contains("scontrol requeue"), "{text}");
+    assert_eq!(left(site.project(), ".drill"), Vec::<String>::new());
+    // No job of it is left either.
+    for (id, job) in site.cluster().jobs() {
+        assert!(
+            ["COMPLETED", "CANCELLED", "FAILED"].contains(&job["JobState"].as_str())
+                || job["JobState"] == "COMPLETING",
+            "job {id}: {job:#?}"
+        );
+    }
 }

@@ -31,7 +31,8 @@ fn every_command_works() {
         })
         .collect();
     for needed in [
-        "submit", "status", "logs", "preempt", "cancel", "resume", "show", "plot",
+        "submit", "status", "logs", "preempt", "cancel", "resume", "heal", "doctor", "drill",
+        "show", "plot",
     ] {
         let needed = format!("rocket {needed} ");
         assert!(
@@ -77,8 +78,14 @@ fn every_command_works() {
 #[test]
 fn the_experiment_is_valid() {
     let project = Project::new(1);
-    let [experiment] = <[String; 1]>::try_from(blocks(&readme(), "yaml")).expect("one experiment");
-    project.write("readme.yaml", &experiment);
+    let blocks = blocks(&readme(), "yaml");
+    let block = |key: &str| {
+        let found = blocks.iter().find(|block| block.starts_with(key));
+        found.unwrap_or_else(|| panic!("no block starts with '{key}'"))
+    };
+    project.write("readme.yaml", block("name:"));
+    // The settings are read with it.
+    project.write("settings/rocket/config.yaml", block("runs:"));
     // Its data is not here; everything else is as it is written.
     let sets = ["data.root=data/train", "data.metadata=data/train.npy"];
     let sets = sets.iter().flat_map(|set| ["--set", set]);
@@ -86,8 +93,17 @@ fn the_experiment_is_valid() {
         .into_iter()
         .chain(sets)
         .collect();
-    let plan = project.rocket(&args).ok();
+    let plan = project
+        .command("rocket")
+        .args(&args)
+        .args(["--set", "cluster.profile=institute"])
+        .env("XDG_CONFIG_HOME", project.path().join("settings"))
+        .env("ROCKET_RUNS", project.path().join("runs"))
+        .output()
+        .expect("rocket starts")
+        .ok();
     assert!(plan.contains("cl2l-r50-cc3m-"), "{plan}");
+    assert!(plan.contains("account: vision"), "{plan}");
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn a_lost_node_is_left_out_and_its_ghosts_do_no_harm() {
     let on = second["nodes"].to_string();
     assert!(!on.contains(&nodes[2]), "{on}\n{}", run.report());
     run.finished();
+    eprintln!("{}", run.report());
     run.wait("end of the ghost", |_| {
         std::fs::read_link(format!("/proc/{ghost}/exe")).is_err()
     });

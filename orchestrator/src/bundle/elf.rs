@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use object::elf::{DT_NEEDED, DT_RPATH, DT_RUNPATH, FileHeader64};
-use object::read::elf::{Dyn, ElfFile, FileHeader, ProgramHeader};
-use object::{Endianness, Object, ObjectSection, ReadRef};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader};
+use object::{Endianness, ReadRef};
 use rocket_common::error::{Error, Result};
 
 /// What an ELF file says about what it loads.
@@ -68,13 +68,16 @@ pub fn libraries(binary: &Path) -> Result<BTreeMap<String, PathBuf>> {
 pub(super) fn constants(path: &Path) -> Result<Option<Vec<u8>>> {
     let file = fs::File::open(path).map_err(|error| Error::io("read", path, error))?;
     let cache = object::ReadCache::new(file);
-    let Ok(file) = ElfFile::<FileHeader64<Endianness>, _>::parse(&cache) else {
-        return Ok(None);
-    };
-    let section = file.section_by_name(".rodata");
-    Ok(section
-        .and_then(|section| section.data().ok())
-        .map(<[u8]>::to_vec))
+    Ok(read_only_data(&cache).map(<[u8]>::to_vec))
+}
+
+/// `.rodata`. Not by way of a whole parsed file: its symbols are many megabytes.
+fn read_only_data<'data, R: ReadRef<'data>>(data: R) -> Option<&'data [u8]> {
+    let header = FileHeader64::<Endianness>::parse(data).ok()?;
+    let endian = header.endian().ok()?;
+    let sections = header.sections(endian, data).ok()?;
+    let (_, section) = sections.section_by_name(endian, b".rodata")?;
+    section.data(endian, data).ok()
 }
 
 fn expand(paths: &[String], origin: &Path) -> Vec<PathBuf> {
@@ -107,12 +110,11 @@ fn read(path: &Path) -> Result<Dynamic> {
 }
 
 fn parse<'data, R: ReadRef<'data>>(data: R) -> object::Result<Dynamic> {
-    let Ok(file) = ElfFile::<FileHeader64<Endianness>, R>::parse(data) else {
+    let Ok(header) = FileHeader64::<Endianness>::parse(data) else {
         // A script, say: it loads nothing.
         return Ok(Dynamic::default());
     };
-    let endian = file.endian();
-    let header = file.elf_header();
+    let endian = header.endian()?;
     let mut dynamic = Dynamic::default();
     let segments = header.program_headers(endian, data)?;
     let Some(entries) = segments

@@ -1,5 +1,6 @@
 //! Which sources a binary was built from, read from the binary itself without running it.
 
+use memchr::memmem::find;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -120,18 +121,6 @@ impl Identity {
             _ => Ok(None),
         }
     }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    let first = *needle.first()?;
-    let mut from = 0;
-    while let Some(at) = haystack[from..].iter().position(|byte| *byte == first) {
-        if haystack[from + at..].starts_with(needle) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let job = (args.job && local.is_usable())
         .then(|| look_at_nodes(args, &client, cluster.as_ref(), &root, &rocket));
     let cron = format!(
-        "*/10 * * * * {} --runs {} heal",
+        "*/10 * * * * {} --runs {} heal > /dev/null",
         quoted(&rocket),
         quoted(&root)
     );

@@ -7,15 +7,16 @@ use clap::ValueEnum;
 use rocket_common::error::{Error, Result};
 use rocket_common::experiment::BackendKind;
 
-use crate::drill::{self, Request};
-use crate::output::Format;
+use crate::drill::{self, Request, Subject};
+use crate::output::{self, Format};
 use crate::runs::Runs;
 
 /// Rehearse an experiment small, interrupt it in every way, and certify that it resumes step-exact
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The experiment file
-    experiment: PathBuf,
+    #[arg(required_unless_present = "strike")]
+    experiment: Option<PathBuf>,
     /// Override a key of the experiment, as in train.batch_size=32
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -36,6 +37,9 @@ pub(crate) struct Args {
     keep: bool,
     #[command(flatten)]
     format: Format,
+    /// Kill the writer of this run in the middle of a save (started by drill itself, on its node)
+    #[arg(long, hide = true, value_name = "RUN_DIR")]
+    strike: Option<PathBuf>,
 }
 
 /// Where to rehearse.
@@ -48,10 +52,17 @@ enum Where {
 }
 
 pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
+    if let Some(dir) = &args.strike {
+        let struck = drill::strike_writer(&Subject::open(dir)?, args.ranks, drill::PATIENCE)?;
+        let text = serde_json::to_string(&struck).unwrap_or_default();
+        output::print(&format!("{text}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let rocket = std::env::current_exe()
         .map_err(|error| Error::io("find", Path::new("/proc/self/exe"), error))?;
     let request = Request {
-        experiment: args.experiment.clone(),
+        // clap demands it where nothing is to be struck.
+        experiment: args.experiment.clone().unwrap_or_default(),
         sets: args.sets.clone(),
         backend: match args.backend {
             Where::Local => BackendKind::Local,

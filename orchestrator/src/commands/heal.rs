@@ -50,7 +50,10 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         run_dir::list(&runs.root()?)?
     };
     let me = super::submit::user();
-    let mut report = Healed::default();
+    let mut report = Healed {
+        dry_run: args.dry_run,
+        ..Healed::default()
+    };
     for run in found {
         match visit(&run, &backends, args, named, &me) {
             Ok(Some(line)) => report.runs.push(line),
@@ -101,7 +104,13 @@ fn visit(
     let state = events::derive(&events);
     let epitaph = || outlook.job.as_deref().and_then(|job| backend.epitaph(job));
     let cancelled = requests::cancelled(run).is_some();
-    let finding = judge(&state, &outlook, cancelled, run.job_of(number.saturating_sub(1))?.is_some(), epitaph);
+    let finding = judge(
+        &state,
+        &outlook,
+        cancelled,
+        run.job_of(number.saturating_sub(1))?.is_some(),
+        epitaph,
+    );
     let line = |deed, job, words: String| {
         Ok(Some(Line {
             run: run.id(),
@@ -121,7 +130,9 @@ fn visit(
             line(Deed::Cancelled, None, words)
         }
         Finding::Fallen(words) => {
-            let limit = Experiment::read(&run.experiment_path())?.cluster.max_crashes;
+            let limit = Experiment::read(&run.experiment_path())?
+                .cluster
+                .max_crashes;
             let crashes = history_of(&events).crashes;
             if state.status != Status::Lost && crashes >= limit.max(1) {
                 let words = format!(
@@ -228,7 +239,9 @@ fn judge(
         None if state.status == Status::Pending => Finding::Unclear(format!(
             "job {job} left the queue without having been started: somebody cancelled it, or Slurm lost it; 'rocket resume' starts it again"
         )),
-        None => Finding::Fallen(format!("job {job} is gone, and its supervisor left no word")),
+        None => Finding::Fallen(format!(
+            "job {job} is gone, and its supervisor left no word"
+        )),
     }
 }
 
@@ -267,6 +280,7 @@ struct Healed {
     runs: Vec<Line>,
     in_order: usize,
     troubled: bool,
+    dry_run: bool,
 }
 
 impl Report for Healed {
@@ -289,7 +303,10 @@ impl Report for Healed {
             };
             writeln!(out, "{run}: {deed}: {words}")?;
         }
-        // Silence from cron means that all is well.
+        // Silence means that all is well: cron mails whatever is said. Who tries it out is told.
+        if self.dry_run && self.runs.is_empty() {
+            writeln!(out, "nothing to heal: {} runs are in order", self.in_order)?;
+        }
         Ok(())
     }
 }

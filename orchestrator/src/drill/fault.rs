@@ -1,5 +1,6 @@
 //! What is done to a run, and how it is done on each backend.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::host;
 use rocket_common::run_dir::Claim;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::numbers::last_step;
 use super::subject::{Caller, Subject};
+use crate::bundle;
 use crate::slurm::Client;
 
 /// How often a save is tried to be hit.
@@ -148,79 +150,84 @@ pub(super) fn strike(
     }
 }
 
-/// Stops the writer when the folder of a checkpoint in the making is seen, and kills it if that is
-/// still in the making; else lets it go on, and waits for the next.
+/// What a process on the writer's node did.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NodeStrike {
+    /// Steps done at that moment.
+    step: u64,
+    /// The step whose save was hit.
+    saving: u64,
+    /// Seconds since then.
+    seconds_ago: f64,
+}
+
+/// From wherever the writer is: in a job, a process of this program on its node does it, since saves
+/// are shorter than the way of a signal through Slurm.
 fn kill_in_save(
     subject: &Subject,
     place: &Place,
     world_size: u32,
     limit: Duration,
 ) -> Result<Strike> {
+    let struck = match place {
+        Place::Local => strike_writer(subject, world_size, limit)?,
+        Place::Slurm(_) => {
+            let mut args: Vec<OsString> = ["--overlap", "--nodes=1", "--ntasks=1", "--mem=0"]
+                .map(Into::into)
+                .into();
+            args.push(format!("--jobid={}", job(subject)?).into());
+            args.push(
+                subject
+                    .run
+                    .manifest()?
+                    .bundle
+                    .dir
+                    .join(bundle::ROCKET)
+                    .into(),
+            );
+            args.extend(["drill", "--ranks"].map(OsString::from));
+            args.push(world_size.to_string().into());
+            args.push("--strike".into());
+            args.push(subject.run.path().into());
+            let said = Client::new(limit).run("srun", args).map_err(Error::from)?;
+            serde_json::from_str(said.trim()).map_err(|error| {
+                Error::new(
+                    ExitKind::Internal,
+                    format!("the process on the node said '{}': {error}", said.trim()),
+                )
+            })?
+        }
+    };
+    Ok(Strike {
+        step: struck.step,
+        at: Instant::now()
+            .checked_sub(Duration::from_secs_f64(struck.seconds_ago))
+            .unwrap_or_else(Instant::now),
+        hit: format!("save of step {}", struck.saving),
+    })
+}
+
+/// Stops the writer, a process of this machine, when the folder of a checkpoint in the making is seen,
+/// and kills it if that is still in the making; else lets it go on, and waits for the next. Returns
+/// when the ranks have started again.
+///
+/// # Errors
+/// No save was hit, or the run ended before.
+pub fn strike_writer(subject: &Subject, world_size: u32, limit: Duration) -> Result<NodeStrike> {
     for _ in 0..TRIES {
         let restores = subject.restores()?.len();
         let (saving, draft) = watch_for_draft(subject, limit)?;
-        match place {
-            Place::Local => {
-                // Rank 0 writes.
-                let writer = subject.ranks(world_size)?[0];
-                send(writer, Signal::SIGSTOP)?;
-                std::thread::sleep(Duration::from_millis(2));
-                if !in_the_making(subject, saving, &draft) {
-                    send(writer, Signal::SIGCONT)?;
-                    continue;
-                }
-                send(writer, Signal::SIGKILL)?;
-            }
-            Place::Slurm(client) => {
-                let steps = client
-                    .run(
-                        "squeue",
-                        [
-                            "--steps",
-                            "--noheader",
-                            "--format=%i",
-                            "--jobs",
-                            &job(subject)?,
-                        ],
-                    )
-                    .map_err(Error::from)?;
-                let step = steps
-                    .lines()
-                    .map(str::trim)
-                    .find(|step| {
-                        step.rsplit('.')
-                            .next()
-                            .is_some_and(|n| n.parse::<u32>().is_ok())
-                    })
-                    .ok_or_else(|| {
-                        Error::new(ExitKind::Internal, "the job has no step of ranks")
-                    })?;
-                slurm(
-                    client,
-                    "scancel",
-                    &["--signal=STOP".into(), step.to_owned()],
-                )?;
-                std::thread::sleep(Duration::from_millis(200));
-                if !in_the_making(subject, saving, &draft) {
-                    slurm(
-                        client,
-                        "scancel",
-                        &["--signal=CONT".into(), step.to_owned()],
-                    )?;
-                    continue;
-                }
-                slurm(
-                    client,
-                    "scancel",
-                    &["--signal=KILL".into(), step.to_owned()],
-                )?;
-            }
+        // Rank 0 writes.
+        let writer = subject.ranks(world_size)?[0];
+        send(writer, Signal::SIGSTOP)?;
+        std::thread::sleep(Duration::from_millis(2));
+        if !in_the_making(subject, saving, &draft) {
+            send(writer, Signal::SIGCONT)?;
+            continue;
         }
-        let strike = Strike {
-            step: last_step(&subject.run).max(saving),
-            at: Instant::now(),
-            hit: format!("save of step {saving}"),
-        };
+        send(writer, Signal::SIGKILL)?;
+        let at = Instant::now();
+        let step = last_step(&subject.run).max(saving);
         // What the dead writer left must still be half a checkpoint when the ranks start again: their
         // first save clears it away.
         let hit = in_the_making(subject, saving, &draft);
@@ -228,7 +235,11 @@ fn kill_in_save(
             Ok((this.restores()?.len() > restores).then_some(()))
         })?;
         if hit {
-            return Ok(strike);
+            return Ok(NodeStrike {
+                step,
+                saving,
+                seconds_ago: at.elapsed().as_secs_f64(),
+            });
         }
     }
     Err(Error::new(

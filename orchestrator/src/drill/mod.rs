@@ -7,7 +7,7 @@ mod report;
 mod shrink;
 mod subject;
 
-pub use fault::{Fault, Place, Strike};
+pub use fault::{Fault, NodeStrike, Place, Strike, strike_writer};
 pub use numbers::Numbers;
 pub use report::{Certificate, Trial};
 pub use shrink::{Change, Size, shrink};
@@ -36,7 +36,7 @@ const FIRST: u64 = 36;
 /// No drill has more.
 const MOST: u64 = 20_000;
 /// Longest wait for any sign; on Slurm a job waits for nodes and for credentials to expire.
-const PATIENCE: Duration = Duration::from_secs(1800);
+pub const PATIENCE: Duration = Duration::from_secs(1800);
 
 /// What is asked for.
 #[derive(Debug, Clone)]

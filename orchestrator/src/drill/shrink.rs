@@ -29,6 +29,9 @@ const BATCH: i64 = 4;
 /// Saves in a run: often enough to be hit, rarely enough to lose steps by.
 const SAVES: u64 = 6;
 
+/// Time limit of a drill's job.
+const LIMIT: &str = "00:30:00";
+
 /// What is changed. Keys that the user has set by `--set` are left alone.
 #[must_use]
 pub fn shrink(
@@ -88,12 +91,40 @@ pub fn shrink(
             "0".into(),
         ),
     ];
+    let slurm = [
+        (
+            "cluster.time",
+            optional(cluster.time.as_ref().map(ToString::to_string)),
+            LIMIT.into(),
+        ),
+        (
+            "cluster.successor",
+            cluster.successor.to_string(),
+            "false".into(),
+        ),
+        (
+            "cluster.dependency",
+            optional(cluster.dependency.clone()),
+            "null".into(),
+        ),
+        (
+            "cluster.mail_user",
+            optional(cluster.mail_user.clone()),
+            "null".into(),
+        ),
+    ];
+    // Nothing to take away where nothing is set.
+    let unset = |(_, from, to): &(&str, String, String)| from == "-" && to == "null";
+    let slurm = slurm
+        .into_iter()
+        .filter(|row| backend == BackendKind::Slurm && !unset(row));
     let is_given = |key: &str| {
         given
             .iter()
             .any(|set| set.split('=').next().map(str::trim) == Some(key))
     };
     rows.into_iter()
+        .chain(slurm)
         .filter(|(key, from, to)| from != to && !is_given(key))
         .map(|(key, from, to)| Change { key, from, to })
         .collect()
@@ -104,8 +135,7 @@ mod tests {
     use super::*;
 
     fn experiment() -> Experiment {
-        let text =
-            "name: e\nmodel: {name: CL2L_R50_CL2L}\ntrain: {batch_size: 128, update_freq: 2}\n";
+        let text = "name: e\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: d, metadata: d.npy}\ntrain: {batch_size: 128, update_freq: 2}\n";
         rocket_common::experiment::parse("e.yaml", text, &[]).unwrap()
     }
 
@@ -138,7 +168,7 @@ mod tests {
             .iter()
             .map(|change| format!("{}={}", change.key, change.to))
             .collect();
-        let text = "name: e\nmodel: {name: CL2L_R50_CL2L}\n";
+        let text = "name: e\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: d, metadata: d.npy}\n";
         let small = rocket_common::experiment::parse("e.yaml", text, &sets).unwrap();
         assert_eq!(small.cluster.world_size(), 2);
     }

@@ -113,6 +113,17 @@ pub(super) fn catch_interrupts() {
 }
 
 impl Subject {
+    /// A run that somebody else has submitted.
+    ///
+    /// # Errors
+    /// There is no such run.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            run: RunDir::open(path)?,
+            started: Instant::now(),
+        })
+    }
+
     /// Everything that has happened.
     ///
     /// # Errors

@@ -221,7 +221,9 @@ impl Cluster {
         let mut text = String::from("--- squeue\n");
         text += &self.run("squeue", &["--all", "--states=all"]).out();
         text += "--- sinfo\n";
-        text += &self.run("sinfo", &["--Node", "--long", "--partition=high"]).out();
+        text += &self
+            .run("sinfo", &["--Node", "--long", "--partition=high"])
+            .out();
         for log in ["slurmctld.log", "n1.log"] {
             let log = std::fs::read_to_string(self.logs().join(log)).unwrap_or_default();
             text += "--- log\n";

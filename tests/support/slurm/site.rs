@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,6 +22,7 @@ pub struct Site {
     project: Project,
     cluster: Cluster,
     user: User,
+    turn: Mutex<()>,
 }
 
 /// A run that the user submitted.
@@ -51,6 +53,7 @@ impl Site {
             project,
             cluster,
             user,
+            turn: Mutex::new(()),
         })
     }
 
@@ -95,6 +98,8 @@ impl Site {
     /// # Panics
     /// It is refused.
     pub fn submit(&self, set: &[&str]) -> Run<'_> {
+        // Two of the same at the same moment would find the same free id, of which one is refused.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let output = self.try_submit(set);
         assert!(
             output.status.success(),

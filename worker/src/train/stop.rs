@@ -18,7 +18,8 @@ extern "C" fn on_signal(_signal: nix::libc::c_int) {
     SIGNALLED.store(true, Ordering::SeqCst);
 }
 
-/// Lets SIGTERM be a request, instead of the end. SIGCONT, which Slurm sends along with it, keeps its
+/// Lets SIGTERM be a request, instead of the end. A launcher may have blocked it before it started this
+/// program, so that none is lost while libraries load; now it may come. SIGCONT, which Slurm sends along with it, keeps its
 /// default: it does nothing to a process that runs.
 ///
 /// # Errors
@@ -32,7 +33,9 @@ pub fn catch_signals() -> Result<()> {
     // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
     unsafe { sigaction(Signal::SIGTERM, &action) }
         .context("cannot install the handler of SIGTERM")?;
-    Ok(())
+    let mut held = SigSet::empty();
+    held.add(Signal::SIGTERM);
+    held.thread_unblock().context("cannot unblock SIGTERM")
 }
 
 /// Whether this process was sent SIGTERM.
