@@ -64,6 +64,21 @@ fn the_script_that_asks_for_everything() {
 }
 
 #[test]
+fn only_the_first_submission_waits_for_other_jobs() {
+    let cluster = full();
+    let mut made = script(&cluster, &[]);
+    assert!(
+        render(&made)
+            .unwrap()
+            .contains("--dependency=afterok:123\n")
+    );
+    made.submission = 1;
+    let later = render(&made).unwrap();
+    assert!(!later.contains("--dependency"), "{later}");
+    assert!(later.ends_with("--submission 1\n"), "{later}");
+}
+
+#[test]
 fn a_job_without_gpus_and_without_requeue() {
     let cluster = Cluster {
         gpus_per_node: 0,

@@ -105,7 +105,7 @@ fn crashes_without_end_use_up_the_budget() {
     0  starts again: rank 0 left with exit code 3; relaunch 1 of 1 in 1 s
     1  started 1 rank
     1  rank 0 failed: rank 0 left with exit code 3
-    1  failed (Internal): rank 0 left with exit code 3; given up: 1 relaunches without progress (cluster.max_crashes); hint: read the ranks' last words with 'rocket logs', then 'rocket resume'
+    1  failed: rank 0 left with exit code 3; given up: 1 relaunches without progress (cluster.max_crashes); hint: read the ranks' last words with 'rocket logs', then 'rocket resume'
     ");
 }
 

@@ -137,7 +137,7 @@ sleep 0.3; end '{"outcome":"failed","kind":"not_finite","step":3,"cause":"the lo
     submitted to local
     0  started 2 ranks
     0  rank 1 failed at step 3: the loss became NaN at step 3; hint: lower the learning rate
-    0  failed (NotFinite) at step 3: the loss became NaN at step 3; hint: lower the learning rate
+    0  failed at step 3: the loss became NaN at step 3; hint: lower the learning rate
     ");
 }
 

@@ -210,7 +210,7 @@ impl Vars<'_> {
             format!("{names} {verb} not set: rocket-worker train is one rank of several, and a launcher tells it which"),
         )
         .hint("'rocket submit' starts all ranks of an experiment")
-        .hint("or: torchrun --nnodes N --nproc-per-node M --no-python rocket-worker train --run DIR")
+        .hint("or: torchrun --nnodes N --nproc-per-node M --no-python -- rocket-worker train --run DIR")
         .hint("or set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR (the machine of rank 0) and MASTER_PORT (a free port there) for every process"))
     }
 

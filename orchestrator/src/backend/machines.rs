@@ -234,7 +234,7 @@ impl Roll {
     pub(super) fn absent(&self, now: Instant, limit: Duration) -> Vec<u32> {
         self.seen
             .iter()
-            .filter(|seen| !seen.moved.is_some_and(|moved| now - moved < limit))
+            .filter(|seen| seen.moved.is_none_or(|moved| now - moved >= limit))
             .map(|seen| seen.node_rank)
             .collect()
     }

@@ -226,7 +226,7 @@ fn find(root: &Path, name: &str, commit: &str, again: bool) -> Result<RunDir> {
                     format!("run {} is {status}", run.id()),
                     "resume it, or submit it with --again, on machine 0",
                 ),
-                _ => return Ok(RunDir::open(run.path())?),
+                _ => return RunDir::open(run.path()),
             },
         };
         if start.elapsed() > PATIENCE {
@@ -255,7 +255,7 @@ pub(crate) fn launcher_lines(run: &RunDir, worker: &Path, nodes: u32, per_node: 
         format!("--nnodes {nodes} --node-rank K --master-addr HOST --master-port PORT")
     };
     format!(
-        "  next       start its {} ranks, each as\n               {worker} train --run {dir}\n             with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set, for instance by\n               torchrun {machines} --nproc-per-node {per_node} --no-python {worker} train --run {dir}\n",
+        "  next       start its {} ranks, each as\n               {worker} train --run {dir}\n             with RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT set, for instance by\n               torchrun {machines} --nproc-per-node {per_node} --no-python -- {worker} train --run {dir}\n",
         nodes.saturating_mul(per_node)
     )
 }

@@ -219,7 +219,7 @@ fn then(mode: PreemptMode, config: &Config) -> String {
             format!("{who}; it keeps its id, and starts again after {delay} at the earliest (cred_expire)")
         }
         PreemptMode::Cancel => {
-            "Slurm ends the job for good: only 'rocket heal', or 'cluster.successor: true', submits the run again".into()
+            format!("Slurm ends the job for good; rocket requeues it before that if the ranks have saved in time, to start again after {delay} at the earliest (cred_expire); else only 'rocket heal', or 'cluster.successor: true', submits the run again")
         }
         PreemptMode::Suspend => {
             "Slurm lets them go on when the nodes are free again; nothing is lost, and nothing else may use their GPU memory".into()
@@ -276,7 +276,7 @@ fn settings_for(one: &Preemption, config: &Config) -> Vec<Setting> {
         settings.push(Setting {
             key: "cluster.successor",
             value: "true".into(),
-            why: "a dependent job takes over where Slurm does not requeue".into(),
+            why: "a dependent job takes over where nobody requeues".into(),
         });
     }
     settings
@@ -302,7 +302,7 @@ fn traps(one: &Preemption, config: &Config) -> Vec<Finding> {
     match one.mode {
         PreemptMode::Cancel => findings.push(
             Finding::warning(format!(
-                "{of} ends preempted jobs for good (PreemptMode=CANCEL)"
+                "{of} ends preempted jobs for good (PreemptMode=CANCEL): a run whose ranks do not save in time is not brought back by Slurm"
             ))
             .advice("set 'cluster.successor: true', or let cron run 'rocket heal'"),
         ),

@@ -262,3 +262,39 @@ fn a_users_limits_are_read() {
         ("gpu", 0)
     );
 }
+
+#[test]
+fn every_setting_that_is_recommended_is_one() {
+    let config = Config::parse(CONFIG);
+    let suspended = CONFIG.replace(
+        "PreemptMode             = REQUEUE",
+        "PreemptMode = SUSPEND,GANG",
+    );
+    let mut contracts: Vec<Contract> = ["low", "low0", "lowc", "high"]
+        .map(|name| of(name, &config, &[]))
+        .into();
+    let mut gang = partition("low");
+    gang.preempt_mode = PreemptMode::Suspend;
+    gang.max_seconds = Some(5400);
+    let partitions = Partition::parse_all(PARTITIONS);
+    contracts.push(contract(
+        &gang,
+        &partitions,
+        &[],
+        &Config::parse(&suspended),
+    ));
+    let sets: Vec<String> = contracts
+        .iter()
+        .flat_map(|contract| &contract.settings)
+        .map(|setting| format!("{}={}", setting.key, setting.value))
+        .collect();
+    assert!(
+        sets.iter().any(|set| set == "cluster.time=\"01:30:00\""),
+        "{sets:?}"
+    );
+    let text = "name: e\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: d, metadata: d.npy}\n";
+    for set in sets {
+        let parsed = rocket_common::experiment::parse("e.yaml", text, std::slice::from_ref(&set));
+        assert!(parsed.is_ok(), "{set}: {:?}", parsed.err());
+    }
+}

@@ -258,7 +258,7 @@ fn code(text: &str, job: &str, about: &About<'_>) -> Option<Explained> {
         "TimeLimit" => E::waits("it reached its time limit"),
         "InactiveLimit" => E::waits("it was ended as inactive (InactiveLimit)"),
         "OutOfMemory" => {
-            E::waits("it used more memory than it had asked for").action("raise 'cluster.memory'")
+            E::waits("it used more memory than it had asked for").action("raise 'cluster.mem'")
         }
         _ => return None,
     })

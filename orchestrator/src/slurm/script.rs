@@ -105,13 +105,19 @@ pub fn render(script: &Script<'_>) -> Result<String> {
         ("the pinned program", rocket),
         ("the run's name", script.run_id),
     ];
+    // What the first submission waited for has happened, and Slurm forgets jobs: a later submission that
+    // named them would be refused.
+    let dependency = cluster
+        .dependency
+        .as_deref()
+        .filter(|_| script.submission == 0);
     let named = [
         ("cluster.partition", cluster.partition.as_deref()),
         ("cluster.account", cluster.account.as_deref()),
         ("cluster.qos", cluster.qos.as_deref()),
         ("cluster.constraint", constraint.as_deref()),
         ("cluster.reservation", cluster.reservation.as_deref()),
-        ("cluster.dependency", cluster.dependency.as_deref()),
+        ("cluster.dependency", dependency),
         ("cluster.mail_user", cluster.mail_user.as_deref()),
     ];
     texts.extend(
@@ -152,7 +158,7 @@ pub fn render(script: &Script<'_>) -> Result<String> {
             constraint,
             reservation => cluster.reservation,
             exclude,
-            dependency => cluster.dependency,
+            dependency,
             mail_type => mail.join(","),
             mail_user => cluster.mail_user,
             extra => options,

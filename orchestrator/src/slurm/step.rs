@@ -13,12 +13,12 @@ use nix::unistd::Pid;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Cluster;
-use rocket_common::protocol::{self, Orders, ProcessEnd, env};
+use rocket_common::protocol::{self, Orders, env};
 use rocket_common::run_dir::Attempt;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{self, UnboundedSender};
 
-use crate::backend::{Control, Launch, RankExit, Running};
+use crate::backend::{Control, Launch, RankExit, Running, records};
 use crate::bundle;
 use crate::supervisor::Exit;
 
@@ -26,6 +26,8 @@ use crate::supervisor::Exit;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long `srun` is left after the last rank, before it is ended.
 const SRUN_GRACE: Duration = Duration::from_secs(15);
+/// How late a record may be seen.
+const LATE: Duration = Duration::from_secs(3);
 /// After the end of one rank of the trainer, `srun` kills the others; the supervisor does so earlier
 /// and better informed, so this is for when there is none any more.
 const WAIT_SECONDS: u64 = 900;
@@ -147,23 +149,28 @@ impl Watch {
         let mut open: Vec<u32> = (0..self.world_size).collect();
         let mut held = None;
         let mut all_ended: Option<Instant> = None;
+        let mut ended: Option<Instant> = None;
         let mut tick = tokio::time::interval(LOOK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let gone = tokio::select! {
-                status = srun.wait() => {
+                status = srun.wait(), if ended.is_none() => {
                     tracing::info!("srun ended: {status:?}");
                     self.pid.store(0, Ordering::SeqCst);
                     true
                 }
                 _ = tick.tick() => false,
             };
-            for exit in self.collect(&mut open) {
+            for exit in records::collect(&self.attempt, &mut open) {
                 if let Some(before) = held.replace(exit) {
                     let _ = sender.send(before);
                 }
             }
             if gone {
+                ended.get_or_insert_with(Instant::now);
+            }
+            // What a launcher wrote last may be seen here a moment later, on a network file system.
+            if ended.is_some_and(|at| open.is_empty() || at.elapsed() > LATE) {
                 break;
             }
             if open.is_empty() {
@@ -191,32 +198,6 @@ impl Watch {
             .for_each(|exit| {
                 let _ = sender.send(exit);
             });
-    }
-
-    fn collect(&self, open: &mut Vec<u32>) -> Vec<RankExit> {
-        // One look at the directory instead of one at each record.
-        let Ok(entries) = std::fs::read_dir(self.attempt.ranks_dir()) else {
-            return Vec::new();
-        };
-        let mut ended: Vec<RankExit> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name();
-                let rank: u32 = name.to_str()?.strip_suffix(".exit.json")?.parse().ok()?;
-                open.contains(&rank).then_some(rank)
-            })
-            .filter_map(|rank| {
-                let record = protocol::read_exit(&self.attempt, rank).ok()??;
-                let exit = match record.end {
-                    ProcessEnd::Code(code) => Exit::Code(code),
-                    ProcessEnd::Signal(signal) => Exit::Signal(signal),
-                };
-                Some(RankExit { rank, exit })
-            })
-            .collect();
-        ended.sort_by_key(|exit| exit.rank);
-        open.retain(|rank| !ended.iter().any(|exit| exit.rank == *rank));
-        ended
     }
 }
 

@@ -241,8 +241,9 @@ impl<'a> Watch<'a> {
             Some(record) => record.outcome == Outcome::Failed,
             None => self.protocol || exit != Exit::Code(0),
         };
-        let killed = self.killed && matches!(exit, Exit::Unknown)
-            || self.killed && exit == Exit::Signal(Signal::SIGKILL as i32);
+        // Of a step that was killed as a whole, srun does not tell how each rank ended.
+        let killed =
+            self.killed && matches!(exit, Exit::Unknown | Exit::Signal(nix::libc::SIGKILL));
         self.ends.push((
             rank,
             RankEnd {

@@ -30,6 +30,7 @@ use rocket_common::run_dir::{Attempt, Claim, Manifest, RunDir};
 
 use crate::backend::{Backend, Backends};
 use crate::requests;
+use crate::slurm::secrets;
 use attempt::{Context, Report, at_step};
 use log::Log;
 use signals::Signals;
@@ -165,6 +166,7 @@ impl Supervisor<'_> {
                 Action::Finish => {
                     events.add(of(EventKind::Finished));
                     self.run.mark_done()?;
+                    self.forget_secrets();
                     return Ok(Left::Finished);
                 }
                 Action::Leave => return Ok(Left::Fenced),
@@ -200,6 +202,15 @@ impl Supervisor<'_> {
                     return self.resubmit(Some(attempt.number()), events);
                 }
             }
+        }
+    }
+
+    /// Nothing needs them any more.
+    fn forget_secrets(&self) {
+        if let Some(runs) = self.run.path().parent()
+            && let Err(error) = secrets::remove(runs, &self.run.id())
+        {
+            tracing::warn!("{error}");
         }
     }
 

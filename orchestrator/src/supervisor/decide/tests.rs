@@ -149,7 +149,7 @@ fn the_other_endings_have_theirs() {
     ];
     for (ending, history, expected) in table {
         assert_eq!(
-            short(&decide(ending, &Place::local(), &history, &POLICY)),
+            short(&decide(ending, &Place::local(), history, &POLICY)),
             *expected,
             "{ending:?} {history:?}"
         );
