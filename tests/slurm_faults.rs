@@ -86,23 +86,6 @@ fn signal(signal: &str, pid: i32) {
     );
 }
 
-/// Asserts that events of these names happened in this order, others between them.
-fn told(run: &Run<'_>, wanted: &[&str]) {
-    let mut left = wanted.iter();
-    let mut next = left.next();
-    for event in run.events() {
-        if next.is_some_and(|name| event["event"] == **name) {
-            next = left.next();
-        }
-    }
-    assert!(
-        next.is_none(),
-        "'{}' is not told in its place of {wanted:?}\n{}",
-        next.unwrap_or(&""),
-        run.report()
-    );
-}
-
 #[test]
 fn a_killed_rank_is_relaunched_in_the_allocation() {
     let Some(site) = site() else { return };
@@ -110,18 +93,15 @@ fn a_killed_rank_is_relaunched_in_the_allocation() {
     run.reach(30);
     signal("-9", pid_of_rank(&run.dir, 3));
     ends_well(&run);
-    told(
-        &run,
-        &[
-            "queued",
-            "attempt_started",
-            "rank_failed",
-            "requeued",
-            "attempt_started",
-            "restored",
-            "finished",
-        ],
-    );
+    run.tells(&[
+        "queued",
+        "attempt_started",
+        "rank_failed",
+        "requeued",
+        "attempt_started",
+        "restored",
+        "finished",
+    ]);
     assert_eq!(site.cluster().job(run.job())["Restarts"], "0");
 }
 
@@ -132,16 +112,13 @@ fn a_stalled_rank_is_noticed_its_stacks_are_kept_and_it_is_relaunched() {
     run.reach(30);
     signal("-STOP", pid_of_rank(&run.dir, 2));
     ends_well(&run);
-    told(
-        &run,
-        &[
-            "attempt_started",
-            "requeued",
-            "attempt_started",
-            "restored",
-            "finished",
-        ],
-    );
+    run.tells(&[
+        "attempt_started",
+        "requeued",
+        "attempt_started",
+        "restored",
+        "finished",
+    ]);
 }
 
 #[test]
@@ -159,16 +136,13 @@ fn a_killed_supervisor_is_healed() {
     site.project().rocket(&["heal"]).ok();
     ends_well(&run);
     assert_ne!(first, run.job());
-    told(
-        &run,
-        &[
-            "attempt_started",
-            "queued",
-            "attempt_started",
-            "restored",
-            "finished",
-        ],
-    );
+    run.tells(&[
+        "attempt_started",
+        "queued",
+        "attempt_started",
+        "restored",
+        "finished",
+    ]);
     // Healing a run that is well changes nothing.
     let before = run.events().len();
     site.project().rocket(&["heal"]).ok();
@@ -217,19 +191,16 @@ fn two_time_limits_are_no_more_than_pauses() {
         });
     }
     ends_well(&run);
-    told(
-        &run,
-        &[
-            "attempt_started",
-            "stopped",
-            "requeued",
-            "attempt_started",
-            "stopped",
-            "requeued",
-            "attempt_started",
-            "finished",
-        ],
-    );
+    run.tells(&[
+        "attempt_started",
+        "stopped",
+        "requeued",
+        "attempt_started",
+        "stopped",
+        "requeued",
+        "attempt_started",
+        "finished",
+    ]);
     let events = run.events();
     let stops: Vec<&Value> = events
         .iter()

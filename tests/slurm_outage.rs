@@ -63,12 +63,13 @@ fn a_lost_node_is_left_out_and_its_ghosts_do_no_harm() {
     // The last node of the job dies: its rank lives on, cut off from Slurm.
     let ghost = pid_of_rank(&run.dir, 2);
     site.cluster().kill_slurmd(&nodes[2]);
-    run.wait("second attempt", |run| {
-        if run.count("requeued") == 0 {
-            run.doze(1);
-        }
-        run.count("attempt_started") >= 2
+    run.wait("loss of the node", |run| {
+        run.doze(1);
+        run.count("node_excluded") >= 1
     });
+    // It is back before the job starts again, and so Slurm may offer it: it is not to be used.
+    site.cluster().start_slurmd(&nodes[2]);
+    run.happens("attempt_started", 2);
     let events = run.events();
     let second = events
         .iter()
@@ -78,17 +79,23 @@ fn a_lost_node_is_left_out_and_its_ghosts_do_no_harm() {
     let on = second["nodes"].to_string();
     assert!(!on.contains(&nodes[2]), "{on}\n{}", run.report());
     run.finished();
-    eprintln!("{}", run.report());
+    let status = site.project().status(&run.id);
     assert_eq!(
-        site.cluster().job(run.job())["ExcNodeList"],
-        nodes[2],
-        "{}",
-        run.report()
+        status["excluded"],
+        serde_json::json!([nodes[2]]),
+        "{status:#}"
     );
+    run.tells(&[
+        "attempt_started",
+        "node_excluded",
+        "requeued",
+        "attempt_started",
+        "restored",
+        "finished",
+    ]);
     run.wait("end of the ghost", |_| {
         std::fs::read_link(format!("/proc/{ghost}/exe")).is_err()
     });
-    site.cluster().start_slurmd(&nodes[2]);
     same_numbers(&site, &run, STEPS);
 }
 

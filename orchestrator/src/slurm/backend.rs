@@ -298,7 +298,7 @@ impl Backend for Slurm {
 
     fn requeue(&self, exclude: &[String]) -> Result<Requeued> {
         let allocation = self.allocation()?;
-        let client = Client::new(Duration::from_secs(30));
+        let client = Client::new(Duration::from_secs(30)).through_the_end();
         match client.run("scontrol", ["requeue", &allocation.job]) {
             Ok(_) => {}
             Err(failure) if failure.is_unclear() => return Ok(Requeued::Silent(failure.words)),

@@ -4,12 +4,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
@@ -77,6 +78,7 @@ impl From<Failure> for Error {
 #[derive(Debug, Clone)]
 pub struct Client {
     limit: Duration,
+    through_the_end: bool,
 }
 
 impl Default for Client {
@@ -104,7 +106,18 @@ impl Client {
     /// With a time limit for each request.
     #[must_use]
     pub fn new(limit: Duration) -> Self {
-        Self { limit }
+        Self {
+            limit,
+            through_the_end: false,
+        }
+    }
+
+    /// A client whose programs live on when their job is asked to end: a supervisor that hands its own
+    /// job back is asked so at once, with all that it has started, and still has to say how.
+    #[must_use]
+    pub fn through_the_end(mut self) -> Self {
+        self.through_the_end = true;
+        self
     }
 
     /// Where a program of Slurm is, on `PATH`.
@@ -141,6 +154,16 @@ impl Client {
     ) -> Result<String, Failure> {
         let mut command = Self::command(program);
         command.args(arguments);
+        if self.through_the_end {
+            // SAFETY: sigaction is async-signal-safe, and nothing is allocated. What is ignored stays so
+            // in the program that is started.
+            unsafe {
+                command.pre_exec(|| {
+                    signal(Signal::SIGTERM, SigHandler::SigIgn).map(drop)?;
+                    Ok(())
+                });
+            }
+        }
         self.output(program, command)
     }
 
@@ -283,5 +306,14 @@ mod tests {
         let failure = client.run("no-such-program-of-slurm", ["x"]).unwrap_err();
         assert_eq!(failure.kind, FailureKind::NotInstalled);
         assert_eq!(client.run("echo", ["a b"]).unwrap(), "a b\n");
+    }
+
+    #[test]
+    fn an_answer_comes_although_the_job_is_being_ended() {
+        let client = Client::new(Duration::from_secs(20));
+        let asked_to_end = ["-c", "kill -TERM $$; echo answered"];
+        assert!(client.run("sh", asked_to_end).is_err());
+        let answer = client.through_the_end().run("sh", asked_to_end).unwrap();
+        assert_eq!(answer, "answered\n");
     }
 }

@@ -189,6 +189,26 @@ impl Run<'_> {
             .collect()
     }
 
+    /// Asserts that events of these names happened in this order, others between them.
+    ///
+    /// # Panics
+    /// They did not.
+    pub fn tells(&self, wanted: &[&str]) {
+        let mut left = wanted.iter();
+        let mut next = left.next();
+        for event in self.events() {
+            if next.is_some_and(|name| event["event"] == **name) {
+                next = left.next();
+            }
+        }
+        assert!(
+            next.is_none(),
+            "'{}' is not told in its place of {wanted:?}\n{}",
+            next.unwrap_or(&""),
+            self.report()
+        );
+    }
+
     /// Names of what happened, in order, of those that are asked for.
     #[must_use]
     pub fn story(&self, wanted: &[&str]) -> Vec<String> {
