@@ -52,6 +52,10 @@ fi
 # The whole-program tests run the binaries of target/release, so these come first.
 if part build cargo build --release --locked --workspace; then
     part unit cargo test --release --locked --workspace --exclude rocket-whole-program --no-fail-fast
-    part whole-program cargo test --release --locked --workspace --no-fail-fast --test 'whole_*'
+    # Apart, for their time: a glob cannot leave the Slurm tests out.
+    part whole-program cargo test --release --locked --workspace --no-fail-fast \
+        --test whole_readme --test whole_exact_resume --test whole_faults --test whole_drill \
+        --test whole_several_machines
+    part slurm-tests cargo test --release --locked --workspace --no-fail-fast --test 'whole_slurm_*'
 fi
 summary

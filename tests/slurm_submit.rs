@@ -98,13 +98,15 @@ fn what_slurm_accepts_and_never_starts_is_explained() {
     let Some(site) = Site::new(5, &[]) else {
         return;
     };
+    // What it will not start with any number of its nodes free, rocket refuses itself.
+    refused(
+        &site,
+        &["cluster.nodes=9"],
+        &["cluster.nodes", "nodes in all"],
+    );
     for (set, wanted) in [
         (
-            &["cluster.nodes=9"][..],
-            "more (or fewer) nodes than the partition allows",
-        ),
-        (
-            &["cluster.partition=short", "cluster.time=1:00:00"],
+            &["cluster.partition=short", "cluster.time=1:00:00"][..],
             "time limit is longer than the partition allows",
         ),
         (

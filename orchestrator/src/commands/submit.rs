@@ -18,7 +18,7 @@ use crate::commands::machines;
 use crate::pin::{self, Changes, Mode, Pinned, Source};
 use crate::runs::{Runs, make_root};
 use crate::slurm::script::{self, Script};
-use crate::slurm::{Slurm, secrets};
+use crate::slurm::{Slurm, preflight, secrets};
 use crate::supervisor::verify;
 use crate::{build, experiment, output, view};
 
@@ -214,6 +214,9 @@ impl Plan {
         let root = runs.of(&source)?;
         let (rocket, worker) = programs(&experiment, args, &source, &pinned, &mut notes)?;
         let run_id = choose_id(&root, &experiment.name, &pinned, args.again)?;
+        if backend == BackendKind::Slurm && Slurm::is_here() {
+            preflight::check(cluster)?;
+        }
         let secrets = match backend {
             BackendKind::Slurm => secrets::take(cluster, |name| std::env::var(name).ok())?,
             _ => Vec::new(),

@@ -60,7 +60,7 @@ impl Slurm {
 
     fn allocation(&self) -> Result<&Allocation> {
         if self.allocation.get().is_none() {
-            let found = Allocation::from_env(&Client::default())?;
+            let found = Allocation::from_env(&inside())?;
             let _ = self.allocation.set(found);
         }
         self.allocation
@@ -73,7 +73,7 @@ impl Slurm {
         let Some(first) = allocation.nodes.first() else {
             return rocket_common::host::name();
         };
-        match Node::ask(&Client::default(), std::slice::from_ref(first)) {
+        match Node::ask(&inside(), std::slice::from_ref(first)) {
             Ok(nodes) if !nodes.is_empty() => nodes[0].address.clone(),
             _ => first.clone(),
         }
@@ -114,7 +114,11 @@ impl Backend for Slurm {
             lost,
             patience,
         };
-        let job = submission.carry_out(&Client::default())?;
+        let client = match self.allocation.get() {
+            Some(_) => inside(),
+            None => Client::default(),
+        };
+        let job = submission.carry_out(&client)?;
         // A picture from before does not show it.
         self.queue.borrow_mut().take();
         Ok(Some(job))
@@ -266,7 +270,7 @@ impl Backend for Slurm {
         let Ok(allocation) = self.allocation() else {
             return Fate::Runs;
         };
-        match JobInfo::ask(&Client::new(Duration::from_secs(30)), &allocation.job) {
+        match JobInfo::ask(&inside(), &allocation.job) {
             Ok(info) => match info.fate(allocation.restarts) {
                 // The controller hides why a job completes; its output may say.
                 Fate::Over(Over::Cancelled) => {
@@ -288,7 +292,7 @@ impl Backend for Slurm {
         if nodes.is_empty() {
             return Vec::new();
         }
-        Node::ask(&Client::new(Duration::from_secs(30)), nodes)
+        Node::ask(&inside(), nodes)
             .unwrap_or_default()
             .into_iter()
             .filter(Node::is_sick)
@@ -298,7 +302,7 @@ impl Backend for Slurm {
 
     fn requeue(&self, exclude: &[String]) -> Result<Requeued> {
         let allocation = self.allocation()?;
-        let client = Client::new(Duration::from_secs(30)).through_the_end();
+        let client = inside();
         match client.run("scontrol", ["requeue", &allocation.job]) {
             Ok(_) => {}
             Err(failure) if failure.is_unclear() => return Ok(Requeued::Silent(failure.words)),
@@ -315,6 +319,12 @@ impl Backend for Slurm {
         }
         Ok(Requeued::Done { excluded: true })
     }
+}
+
+/// For the supervisor, which asks most when its job is being ended: SIGTERM goes to everything that
+/// it has started.
+fn inside() -> Client {
+    Client::new(Duration::from_secs(30)).through_the_end()
 }
 
 /// How long ago a submission was meant, by this host's clock. It decides only when a submission from

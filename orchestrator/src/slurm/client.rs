@@ -4,7 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -201,6 +201,10 @@ impl Client {
         };
         match status {
             Ok(status) if status.success() => Ok(out),
+            // Killed between the question and the answer: it may have happened.
+            Ok(status) if status.signal().is_some() => {
+                Err(fail(FailureKind::Unreachable, status.to_string()))
+            }
             Ok(_) => {
                 let words = words_of(&err, &out);
                 Err(fail(kind_of(&words), words))

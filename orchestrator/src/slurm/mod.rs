@@ -6,6 +6,7 @@ mod backend;
 pub mod client;
 mod describe;
 pub mod job;
+pub(crate) mod preflight;
 pub mod queue;
 mod quote;
 pub(crate) mod rank;
