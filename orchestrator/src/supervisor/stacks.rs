@@ -215,7 +215,9 @@ mod tests {
             .spawn()
             .unwrap();
         let start = Instant::now();
-        while family(child.id()).len() < 2 && start.elapsed() < Duration::from_secs(10) {
+        // The fork is there before it is the program.
+        let sleeps = |pid: &u32| threads(*pid).contains("'sleep': S (sleeping)");
+        while !family(child.id()).iter().any(sleeps) && start.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(5));
         }
         let saved = save(child.id(), &path);
