@@ -119,6 +119,16 @@ fn a_stalled_rank_is_noticed_its_stacks_are_kept_and_it_is_relaunched() {
         "restored",
         "finished",
     ]);
+    // Of every rank: the stalled one shows where it stands, the others what they waited for.
+    for rank in 0..4 {
+        let stacks = run.dir.join(format!("attempts/000/stacks/{rank}.txt"));
+        let text = fs::read_to_string(&stacks).unwrap_or_default();
+        assert!(
+            text.contains("rocket-worker"),
+            "{}: {text}",
+            stacks.display()
+        );
+    }
 }
 
 #[test]
