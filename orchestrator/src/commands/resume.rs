@@ -47,12 +47,22 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
             let job = outlook.job.unwrap_or_default();
             let error = Error::new(
                 ExitKind::Usage,
-                format!("run {id} is in Slurm's queue already: job {job} {words}"),
+                format!("run {id} is in Slurm's queue already: job {job}: {words}"),
             );
             return Err(match outlook.hint {
                 Some(hint) => error.hint(hint),
                 None => error,
             });
+        }
+        Liveness::Alive if view.status.is_settled() => {
+            return Err(Error::new(
+                ExitKind::Usage,
+                format!(
+                    "run {id} is {}, and what ran it is still leaving",
+                    view.status
+                ),
+            )
+            .hint("try again in a moment"));
         }
         Liveness::Alive => {
             let who = view.supervisor.map_or(String::new(), |who| {

@@ -83,7 +83,7 @@ impl Report for Status {
         table.write(out)?;
         for view in &self.0 {
             let job = |words: &String| match &view.job {
-                Some(job) => format!("job {job} {words}"),
+                Some(job) => format!("job {job}: {words}"),
                 None => words.clone(),
             };
             if let Some(cause) = view.waiting.as_ref().map(job).or(view.cause.clone()) {

@@ -48,7 +48,7 @@ pub(crate) fn follow(run: &RunDir) -> Result<ExitCode> {
             waiting.clone_from(&view.waiting);
             if let Some(words) = &waiting {
                 screen.line(&format!(
-                    "job {} {words}",
+                    "job {}: {words}",
                     view.job.as_deref().unwrap_or("?")
                 ))?;
             }
@@ -176,7 +176,10 @@ pub(crate) fn wait_for_attempt(run: &RunDir, last: Option<u32>) -> Result<()> {
         if view.waiting.is_some() && view.waiting != said {
             said.clone_from(&view.waiting);
             let job = view.job.unwrap_or_default();
-            crate::output::print(&format!("job {job} {}\n", view.waiting.unwrap_or_default()))?;
+            crate::output::print(&format!(
+                "job {job}: {}\n",
+                view.waiting.unwrap_or_default()
+            ))?;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
