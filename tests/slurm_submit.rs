@@ -125,6 +125,42 @@ fn what_slurm_accepts_and_never_starts_is_explained() {
 }
 
 #[test]
+fn a_lost_answer_submits_nothing_twice() {
+    let Some(site) = Site::new(5, &[]) else {
+        return;
+    };
+    // The controller takes the job, and its answer gets lost, as when the client times out.
+    let folder = site.cluster().folder().join("lossy");
+    fs::create_dir(&folder).expect("a folder");
+    let sbatch = folder.join("sbatch");
+    let script = "#!/bin/sh\n/usr/bin/sbatch \"$@\" >/dev/null || exit\n\
+        echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2\n\
+        exit 1\n";
+    fs::write(&sbatch, script).expect("written");
+    fs::set_permissions(&sbatch, fs::Permissions::from_mode(0o755)).expect("executable");
+    let mut command = site.submit_command(&SMALL);
+    command.arg("--set").arg("cluster.dependency=afterok:1");
+    let path = command
+        .get_envs()
+        .find(|(name, _)| *name == "PATH")
+        .and_then(|(_, path)| path?.to_str().map(str::to_owned))
+        .expect("a path");
+    command.env("PATH", format!("{}:{path}", folder.display()));
+    // Something to wait for, so that the job is in the queue when it is looked for.
+    let first = site.cluster().occupy("n1", 60);
+    assert_eq!(first, 1);
+    let run = site.run(&command.output().expect("rocket starts"));
+    let jobs = site.cluster().jobs();
+    let mine: Vec<_> = jobs
+        .values()
+        .filter(|job| job["JobName"] == run.id)
+        .collect();
+    assert_eq!(mine.len(), 1, "{}", run.report());
+    assert_eq!(mine[0]["JobId"], run.job().to_string());
+    assert_eq!(run.count("queued"), 1, "{}", run.report());
+}
+
+#[test]
 fn names_and_comments_cannot_inject_a_line() {
     let Some(site) = Site::new(5, &[]) else {
         return;

@@ -15,6 +15,7 @@ use rocket_common::run_dir::{self, Bundle, Manifest, RunDir};
 use crate::backend::{Backends, Handover};
 use crate::bundle::{self, Identity};
 use crate::commands::machines;
+use crate::doctor;
 use crate::pin::{self, Changes, Mode, Pinned, Source};
 use crate::runs::{Runs, make_root};
 use crate::slurm::script::{self, Script};
@@ -216,6 +217,12 @@ impl Plan {
         let run_id = choose_id(&root, &experiment.name, &pinned, args.again)?;
         if backend == BackendKind::Slurm && Slurm::is_here() {
             preflight::check(cluster)?;
+            if let Some(kind) = doctor::own_file_system(&root) {
+                notes.push(format!(
+                    "the folder of runs, '{}', is on {kind}, which other nodes see only if it is exported to them; 'rocket doctor --job' tries it",
+                    root.display()
+                ));
+            }
         }
         let secrets = match backend {
             BackendKind::Slurm => secrets::take(cluster, |name| std::env::var(name).ok())?,

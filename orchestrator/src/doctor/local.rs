@@ -147,6 +147,13 @@ fn file_system(local: &mut Local, slurm: bool) {
     local.mount_options = Some(mount.options);
 }
 
+/// The kind of file system that a path is on, if only this machine has it (unless it is exported).
+pub(crate) fn own_file_system(path: &Path) -> Option<String> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let mount = mount_of(&mounts, path)?;
+    OWN.contains(&mount.kind.as_str()).then_some(mount.kind)
+}
+
 /// A mount.
 #[derive(Debug, PartialEq, Eq)]
 struct Mount {
@@ -287,6 +294,18 @@ fn git() -> Vec<Finding> {
 }
 
 /// What the trainer loads, and the version beside it.
+/// Beside lib/ lies `build-version` in libtorch's archives, and `version.py` in its Python packages.
+fn libtorch_version(top: &Path) -> Option<String> {
+    if let Ok(version) = fs::read_to_string(top.join("build-version")) {
+        return Some(version);
+    }
+    let text = fs::read_to_string(top.join("version.py")).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("__version__ = "))?;
+    Some(line.trim_matches(['\'', '"', ' ']).to_owned())
+}
+
 fn libtorch(local: &mut Local, worker: &Path) {
     let libraries = match bundle::libraries(worker) {
         Ok(libraries) => libraries,
@@ -304,12 +323,14 @@ fn libtorch(local: &mut Local, worker: &Path) {
         ));
         return;
     };
-    // libtorch's archives have it beside lib/.
     let version = path
         .parent()
         .and_then(Path::parent)
-        .and_then(|top| fs::read_to_string(top.join("build-version")).ok());
-    let cuda = libraries.iter().any(|(name, _)| name.contains("cuda"));
+        .and_then(libtorch_version);
+    // The CPU library asks for CUDA's runtime too, and does nothing with it.
+    let cuda = libraries
+        .keys()
+        .any(|name| name.starts_with("libtorch_cuda") || name.starts_with("libc10_cuda"));
     let text = format!(
         "the trainer loads libtorch {} {}",
         version

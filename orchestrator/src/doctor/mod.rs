@@ -18,6 +18,7 @@ mod report;
 
 pub use finding::{Finding, Level, duration};
 pub use judge::{Between, judge};
+pub(crate) use local::own_file_system;
 pub use report::Examination;
 
 /// Name of the user who runs this.

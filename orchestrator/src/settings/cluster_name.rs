@@ -3,20 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// Where the file is: what `SLURM_CONF` names, the places that packages use, and where a daemon keeps
-/// the one that it was sent.
-const PLACES: [&str; 4] = [
-    "/etc/slurm/slurm.conf",
-    "/etc/slurm-llnl/slurm.conf",
-    "/run/slurm/conf/slurm.conf",
-    "/opt/slurm/etc/slurm.conf",
-];
+use crate::slurm::client::CONFIGURATIONS;
 
 /// `ClusterName`, if a configuration can be read here.
 pub(super) fn find() -> Option<String> {
     let named = std::env::var_os("SLURM_CONF").map(PathBuf::from);
     let named = named.filter(|path| !path.as_os_str().is_empty());
-    let places = PLACES.iter().map(PathBuf::from);
+    let places = CONFIGURATIONS.iter().map(PathBuf::from);
     // A file that is named is the only one that counts.
     let places: Vec<PathBuf> = match named {
         Some(path) => vec![path],

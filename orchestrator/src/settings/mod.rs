@@ -43,7 +43,11 @@ impl Configuration {
                 base: *base,
             })
             .collect();
-        let environment = |name: &str| std::env::var(name).ok();
+        // Cron and batch systems may leave out what every login sets.
+        let environment = |name: &str| {
+            let found = std::env::var(name).ok();
+            found.or_else(|| (name == "USER").then(crate::commands::submit::user))
+        };
         let settings = Settings::read(&files, &environment).map_err(|faults| {
             let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
             Error::new(ExitKind::Usage, lines.join("\nerror: "))

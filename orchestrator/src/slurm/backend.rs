@@ -38,10 +38,10 @@ pub struct Slurm {
 type Asked = std::result::Result<Queue, Failure>;
 
 impl Slurm {
-    /// Whether runs go to Slurm by default: where its `sbatch` is.
+    /// Whether runs go to Slurm by default: where its programs are, and belong to a cluster.
     #[must_use]
     pub fn is_here() -> bool {
-        Client::find("sbatch").is_some()
+        Client::find("sbatch").is_some() && Client::has_cluster()
     }
 
     /// One picture of the queue for every run that is asked about.

@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -90,6 +90,16 @@ impl Default for Client {
 /// Variables of Slurm that are not options of its programs, and so stay.
 const KEPT: [&str; 2] = ["SLURM_CONF", "SLURM_CONF_SERVER"];
 
+/// Where Slurm's configuration is, unless `SLURM_CONF` names another place: where packages look, and
+/// where a daemon keeps the one that it was sent.
+pub(crate) const CONFIGURATIONS: [&str; 5] = [
+    "/etc/slurm/slurm.conf",
+    "/etc/slurm-llnl/slurm.conf",
+    "/run/slurm/conf/slurm.conf",
+    "/opt/slurm/etc/slurm.conf",
+    "/usr/local/etc/slurm.conf",
+];
+
 /// Beginnings of variables that are options of Slurm's programs: they would outrank `#SBATCH` lines
 /// (sbatch(1), "INPUT ENVIRONMENT VARIABLES"), and within a job the job's own are set.
 const OPTIONS: [&str; 7] = [
@@ -127,6 +137,20 @@ impl Client {
         std::env::split_paths(&path)
             .map(|dir| dir.join(program))
             .find(|file| is_executable(file))
+    }
+
+    /// Whether Slurm's programs belong to a cluster. They can be installed without: a package brings
+    /// them, and no configuration. Asked of them only where none is in a usual place.
+    #[must_use]
+    pub fn has_cluster() -> bool {
+        if KEPT.iter().any(|name| std::env::var_os(name).is_some())
+            || CONFIGURATIONS.iter().any(|place| Path::new(place).exists())
+        {
+            return true;
+        }
+        // A controller that is away answers nothing, and is there.
+        let asked = Self::new(Duration::from_secs(10)).run("scontrol", ["show", "hostnames", "n1"]);
+        !asked.is_err_and(|failure| failure.words.contains("configuration source"))
     }
 
     /// A command of Slurm with an environment free of options.
@@ -225,7 +249,7 @@ pub(crate) fn option_variables() -> Vec<OsString> {
         .collect()
 }
 
-fn is_executable(path: &std::path::Path) -> bool {
+fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     path.metadata()
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)

@@ -195,7 +195,7 @@ fn correct(state: &mut RunState, run: &RunDir, outlook: &Outlook, attempted: boo
             let job = outlook.job.as_deref().unwrap_or_default();
             (
                 Some(format!(
-                    "its job {job} left the queue without having been started: somebody cancelled it, or Slurm lost it"
+                    "its job {job} left the queue without a word of its supervisor: somebody cancelled it, Slurm lost it, or its node does not see this folder ('rocket doctor --job' tries that)"
                 )),
                 Some(format!("if it is to go on: rocket resume {id}")),
             )
