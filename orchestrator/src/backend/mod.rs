@@ -197,11 +197,11 @@ pub trait Backend {
     /// The run directory cannot be read. A scheduler that does not answer is no error.
     fn outlook(&self, run: &RunDir, manifest: &Manifest) -> Result<Outlook>;
 
-    /// Takes a job that waits out of the scheduler's queue.
+    /// Has the scheduler end a job.
     ///
     /// # Errors
     /// The scheduler does not answer, or refuses.
-    fn end_waiting(&self, _job: &str) -> Result<()> {
+    fn end_job(&self, _job: &str) -> Result<()> {
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rocket_common::error::{Error, Result};
 use rocket_common::events::{Event, EventKind, EventWriter, Status};
 use rocket_common::exit::ExitKind;
+use rocket_common::experiment::Experiment;
 
 use crate::backend::Backends;
 use crate::output;
@@ -14,6 +15,8 @@ use crate::runs::Runs;
 use crate::view::RunView;
 
 const TICK: Duration = Duration::from_millis(100);
+/// How long a supervisor may take to end ranks, beyond their grace.
+const KILLED: Duration = Duration::from_secs(60);
 
 /// End a run; the ranks save first, so that it can be resumed
 #[derive(Debug, clap::Args)]
@@ -50,7 +53,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let backend = backends.of(run.manifest()?.backend);
     if let (Some(job), true) = (&view.job, view.waiting.is_some()) {
         // It would be started only to find out that it is not wanted.
-        backend.end_waiting(job)?;
+        backend.end_job(job)?;
     }
     if view.waiting.is_some() || view.supervisor.is_none() && view.status != Status::Pending {
         // Nobody is there to hear it.
@@ -64,7 +67,16 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let start = Instant::now();
+    let patience = if args.now {
+        KILLED
+    } else {
+        let grace = Experiment::read(&run.experiment_path())?
+            .cluster
+            .stop_grace_seconds;
+        Duration::from_secs(grace) + KILLED
+    };
     let mut said = false;
+    let mut ended = false;
     loop {
         let view = RunView::read(&run, &backends)?;
         if view.status.is_settled() && view.supervisor.is_none() {
@@ -73,6 +85,14 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
             });
             output::print(&format!("run {id} {}{at}\n", view.status))?;
             return Ok(ExitCode::SUCCESS);
+        }
+        if start.elapsed() > patience
+            && let Some(job) = view.job.filter(|_| !ended)
+        {
+            // Its supervisor does not hear: Slurm ends the job, and heal leaves a cancelled run alone.
+            eprintln!("the run does not end by itself: its job {job} is cancelled");
+            backend.end_job(&job)?;
+            ended = true;
         }
         if !said && start.elapsed() > Duration::from_secs(2) {
             eprintln!("waiting until the ranks have saved and left (--now would kill them) ...");

@@ -167,7 +167,7 @@ impl Backend for Slurm {
         Ok(outlook)
     }
 
-    fn end_waiting(&self, job: &str) -> Result<()> {
+    fn end_job(&self, job: &str) -> Result<()> {
         Client::default().run("scancel", [job])?;
         self.queue.borrow_mut().take();
         Ok(())
