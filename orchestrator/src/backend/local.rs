@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,7 +18,7 @@ use super::children::{Groups, Ranks};
 use super::machines::Machines;
 use super::{
     Backend, Control, Handover, Launch, Liveness, Outlook, RankExit, Running, children, conductor,
-    leftovers, records,
+    free_port, leftovers, records,
 };
 use crate::bundle;
 use crate::supervisor::Exit;
@@ -55,7 +54,10 @@ impl Backend for Local {
         }
         if let Some(machines) = Machines::of(launch.run)? {
             let fixed = machines.master_port;
-            let chosen = launch.choose_port.then(free_port).transpose()?;
+            let chosen = launch
+                .choose_port
+                .then(|| free_port("127.0.0.1"))
+                .transpose()?;
             return conductor::launch(launch, &machines, fixed.or(chosen));
         }
         let ranks = Ranks {
@@ -67,7 +69,10 @@ impl Backend for Local {
             without: launch.without.iter().map(ToString::to_string).collect(),
             cwd: launch.cwd.clone(),
             master_addr: "127.0.0.1".to_owned(),
-            master_port: launch.choose_port.then(free_port).transpose()?,
+            master_port: launch
+                .choose_port
+                .then(|| free_port("127.0.0.1"))
+                .transpose()?,
         };
         let mut children = Vec::new();
         for rank in 0..launch.world_size {
@@ -106,14 +111,6 @@ impl Backend for Local {
             None => Liveness::Unknown,
         }))
     }
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> Result<u16> {
-    TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| Error::io("find a free port on", Path::new("127.0.0.1"), error))
 }
 
 /// Starts a program that outlives this one, and prints to a file of the run.

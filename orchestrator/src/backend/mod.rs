@@ -12,11 +12,12 @@ pub use local::Local;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rocket_common::error::Result;
+use rocket_common::error::{Error, Result};
 use rocket_common::experiment::BackendKind;
 use rocket_common::run_dir::{Attempt, Manifest, RunDir};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -275,4 +276,12 @@ impl Backends {
             BackendKind::Auto => &self.local,
         }
     }
+}
+
+/// A port of this host that nobody listens on now, at an address or `0.0.0.0` for all of them.
+pub(crate) fn free_port(address: &str) -> Result<u16> {
+    TcpListener::bind((address, 0))
+        .and_then(|listener| listener.local_addr())
+        .map(|bound| bound.port())
+        .map_err(|error| Error::io("find a free port on", Path::new(address), error))
 }

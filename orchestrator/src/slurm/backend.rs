@@ -2,8 +2,6 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
-use std::net::TcpListener;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -18,7 +16,7 @@ use super::queue::{Queue, QueuedJob};
 use super::reason::{self, About};
 use super::submission::Submission;
 use super::{Client, Failure, step};
-use crate::backend::{Backend, Handover, Launch, Liveness, Outlook, Requeued, Running};
+use crate::backend::{Backend, Handover, Launch, Liveness, Outlook, Requeued, Running, free_port};
 
 /// A picture of the queue serves that long: a follower asks several times a second.
 const FRESH: Duration = Duration::from_secs(15);
@@ -256,7 +254,10 @@ impl Backend for Slurm {
         let allocation = self.allocation()?;
         let experiment = Experiment::read(&launch.run.experiment_path())?;
         let manifest = launch.run.manifest()?;
-        let port = launch.choose_port.then(free_port).transpose()?;
+        let port = launch
+            .choose_port
+            .then(|| free_port("0.0.0.0"))
+            .transpose()?;
         step::launch(
             launch,
             &experiment.cluster,
@@ -360,11 +361,4 @@ fn said_in_output(run: &RunDir, allocation: &Allocation) -> Option<Fate> {
     let path = run.path().join(format!("slurm-{}.out", allocation.job));
     let text = std::fs::read(path).ok()?;
     fate_in_output(&String::from_utf8_lossy(&text), &allocation.job)
-}
-
-fn free_port() -> Result<u16> {
-    TcpListener::bind(("0.0.0.0", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| Error::io("find a free port on", Path::new("this node"), error))
 }

@@ -203,14 +203,17 @@ mod tests {
     }
 
     #[test]
-    fn a_job_name_cannot_pretend_to_be_a_field() {
+    fn of_fields_of_one_name_the_first_counts() {
         let info = JobInfo::parse(
             "JobId=2 JobName=x JobState=CANCELLED UserId=u(1) JobState=RUNNING Restarts=0 PreemptTime=None Restarts=7",
         );
-        assert_eq!(
-            info.state, "CANCELLED",
-            "a name with spaces is refused at submit"
+        // The name comes first: `rocket` gives its jobs names without spaces.
+        assert_eq!(info.state, "CANCELLED");
+        // A comment comes last, and cannot pretend to be a state.
+        let info = JobInfo::parse(
+            "JobId=2 JobName=x JobState=RUNNING Restarts=0 PreemptTime=None Comment=y JobState=CANCELLED Restarts=7",
         );
+        assert_eq!((&*info.state, info.restarts), ("RUNNING", 0));
     }
 
     #[test]

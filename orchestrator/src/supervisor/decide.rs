@@ -82,6 +82,18 @@ impl History {
         self.step > self.best_step
     }
 
+    /// A count of failures with this attempt's: progress has refilled the budget before it.
+    #[must_use]
+    pub fn one_more(&self, count: u32) -> u32 {
+        if self.progressed() { 1 } else { count + 1 }
+    }
+
+    /// A count of what is allowed only as long as it brings progress, with this attempt's.
+    #[must_use]
+    pub fn one_more_idle(&self, count: u32) -> u32 {
+        if self.progressed() { 0 } else { count + 1 }
+    }
+
     /// The history that the next attempt starts with.
     #[must_use]
     pub fn after(self, action: &Action) -> Self {
@@ -300,11 +312,7 @@ fn stopped(
 
 /// Time limits without a step of progress between them would follow each other for ever.
 fn too_short(history: &History, policy: &Policy) -> Option<Action> {
-    let count = if history.progressed() {
-        0
-    } else {
-        history.time_limits + 1
-    };
+    let count = history.one_more_idle(history.time_limits);
     (count > policy.max_idle_time_limits).then(|| Action::Fail {
         kind: ExitKind::Usage,
         cause: format!("the time limit was reached {count} times without a step of progress"),
@@ -353,11 +361,7 @@ fn crashed(
     if !place.sick.is_empty() {
         return node_lost(cause, hint, place, history, policy);
     }
-    let crashes = if history.progressed() {
-        1
-    } else {
-        history.crashes + 1
-    };
+    let crashes = history.one_more(history.crashes);
     if crashes > policy.max_crashes {
         let tries = match policy.max_crashes {
             0 => "no relaunch is allowed (cluster.max_crashes: 0)".to_owned(),
@@ -399,11 +403,7 @@ fn node_lost(
     history: &History,
     policy: &Policy,
 ) -> Action {
-    let lost = if history.progressed() {
-        1
-    } else {
-        history.node_failures + 1
-    };
+    let lost = history.one_more(history.node_failures);
     let nodes = place.sick.join(", ");
     if lost > policy.max_node_failures {
         return Action::Fail {

@@ -297,21 +297,21 @@ pub fn history_of(events: &[Event]) -> History {
             // The budgets are those of the decisions: progress refills them.
             kind => {
                 history.step = history.step.max(step);
-                let progressed = history.progressed();
-                let one_more = |count: u32| if progressed { 1 } else { count + 1 };
                 match kind {
                     EventKind::RankFailed { .. } => {
-                        history.crashes = one_more(history.crashes);
+                        history.crashes = history.one_more(history.crashes);
                         history.blamed = event.nodes.first().cloned();
                     }
                     // Nobody saw what it died of.
-                    EventKind::SupervisorLost => history.crashes = one_more(history.crashes),
+                    EventKind::SupervisorLost => {
+                        history.crashes = history.one_more(history.crashes)
+                    }
                     EventKind::NodeExcluded => {
-                        history.node_failures = one_more(history.node_failures);
+                        history.node_failures = history.one_more(history.node_failures);
                     }
                     EventKind::Stopped {
                         reason: StopReason::TimeLimit,
-                    } => history.time_limits = one_more(history.time_limits),
+                    } => history.time_limits = history.one_more(history.time_limits),
                     _ => {}
                 }
             }
