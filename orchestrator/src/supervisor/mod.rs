@@ -311,7 +311,7 @@ pub fn history_of(events: &[Event]) -> History {
                     }
                     EventKind::Stopped {
                         reason: StopReason::TimeLimit,
-                    } => history.time_limits = history.one_more(history.time_limits),
+                    } => history.time_limits = history.one_more_idle(history.time_limits),
                     _ => {}
                 }
             }

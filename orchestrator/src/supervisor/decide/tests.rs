@@ -304,3 +304,27 @@ fn under_a_scheduler_the_place_decides_too() {
     let action = decide(&stop(R::TimeLimit), &runs(), &FRESH, &fixed);
     assert_eq!(short(&action), "resubmit");
 }
+
+#[test]
+fn a_time_limit_after_progress_is_not_an_idle_one() {
+    use rocket_common::events::{Event, EventKind};
+    let started = || Event::new(EventKind::AttemptStarted { world_size: 2 });
+    let limit = |step| {
+        let reason = StopReason::TimeLimit;
+        Event::new(EventKind::Stopped { reason }).step(step)
+    };
+    let count = |events: &[Event]| crate::supervisor::history_of(events).time_limits;
+    assert_eq!(count(&[started(), limit(5)]), 0);
+    assert_eq!(count(&[started(), limit(5), started(), limit(5)]), 1);
+    let idle = [
+        started(),
+        limit(5),
+        started(),
+        limit(5),
+        started(),
+        limit(5),
+    ];
+    assert_eq!(count(&idle), 2);
+    let again = [&idle[..], &[started(), limit(6)]].concat();
+    assert_eq!(count(&again), 0);
+}
