@@ -4,6 +4,7 @@
 //! its place. The serde structs of `sections.rs` and `cluster.rs` are the only description of the keys: names, types
 //! and choices in messages are learnt from them.
 
+mod bytes;
 mod cluster;
 mod cluster_rules;
 mod de;
@@ -22,6 +23,7 @@ mod settings;
 mod tree;
 mod vision;
 
+pub use bytes::Bytes;
 pub use cluster::{BackendKind, Cluster, DeviceKind};
 pub use diagnostic::Diagnostic;
 pub use every::Every;

@@ -50,30 +50,7 @@ const SECTIONS: &[Section] = sections! {
 const LONE_KEYS: [&str; 3] = ["name", "seed", "command"];
 
 /// Flags of CLIP-rocket that have no key yet, without their dashes.
-const NOT_YET: [&str; 28] = [
-    "momentum",
-    "momentum_tau",
-    "separate_proj_child",
-    "barlip_proj_dim",
-    "barlip_hidden_dim",
-    "barlip_lamb",
-    "barlip_scale_loss",
-    "swalip_proj_dim",
-    "swalip_hidden_dim",
-    "swalip_num_proto",
-    "swalip_temperature",
-    "swalip_learn_temperature",
-    "swalip_freeze_proto_iters",
-    "swalip_no_shared_proto",
-    "swalip_weight",
-    "sk_iters",
-    "target_epsilon",
-    "siamlip_proj_dim",
-    "siamlip_hidden_dim",
-    "siamlip_no_last_bn",
-    "disable_amp",
-    "detach_proj",
-    "init_text_encoder",
+const NOT_YET: [&str; 5] = [
     "semi_paired",
     "unpaired_ratio",
     "metadata_unpaired",

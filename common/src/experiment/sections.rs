@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::Bytes;
 use super::cluster::Cluster;
 use super::every::Every;
 use super::vision::Vision;
@@ -116,6 +117,39 @@ pub struct Model {
     pub cl2l_img_proj_type: ProjType,
     /// Augmented views get projectors and a logit scale of their own.
     pub separate_proj: bool,
+    /// Augmented views get heads of their own in the child's loss (BARLIP, SIAMLIP).
+    pub separate_proj_child: bool,
+    /// No gradient from the CLIP text projector into the text tower.
+    pub detach_proj: bool,
+    /// Targets come from a momentum encoder, the moving average of the model (SIAMLIP; then it is BYOLIP).
+    pub momentum: bool,
+    /// Share of its old value that a weight of the momentum encoder keeps at each step.
+    pub momentum_tau: f64,
+    /// Checkpoint whose text tower this one starts from, in the run directory's form or the original's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init_text_encoder: Option<PathBuf>,
+    /// Width of BARLIP's embedding.
+    pub barlip_proj_dim: i64,
+    /// Hidden width of BARLIP's projectors.
+    pub barlip_hidden_dim: i64,
+    /// Width of SIAMLIP's embedding.
+    pub siamlip_proj_dim: i64,
+    /// Hidden width of SIAMLIP's projectors and predictors.
+    pub siamlip_hidden_dim: i64,
+    /// SIAMLIP's projectors end without batch norm.
+    pub siamlip_no_last_bn: bool,
+    /// Width of SWALIPV1's embedding.
+    pub swalip_proj_dim: i64,
+    /// Hidden width of SWALIPV1's projectors.
+    pub swalip_hidden_dim: i64,
+    /// Number of SWALIPV1's prototypes.
+    pub swalip_num_proto: i64,
+    /// SWALIPV1's modalities have prototypes of their own.
+    pub swalip_no_shared_proto: bool,
+    /// Temperature of SWALIPV1's logits.
+    pub swalip_temperature: f64,
+    /// SWALIPV1's temperature is trained.
+    pub swalip_learn_temperature: bool,
     /// Blocks of the text tower.
     pub transformer_layers: i64,
     /// Width of the text tower.
@@ -141,6 +175,22 @@ impl Default for Model {
             cl2l_txt_proj_type: ProjType::Mlp,
             cl2l_img_proj_type: ProjType::Mlp,
             separate_proj: false,
+            separate_proj_child: false,
+            detach_proj: false,
+            momentum: false,
+            momentum_tau: 0.99,
+            init_text_encoder: None,
+            barlip_proj_dim: 8192,
+            barlip_hidden_dim: 3000,
+            siamlip_proj_dim: 128,
+            siamlip_hidden_dim: 2048,
+            siamlip_no_last_bn: false,
+            swalip_proj_dim: 128,
+            swalip_hidden_dim: 2048,
+            swalip_num_proto: 3000,
+            swalip_no_shared_proto: false,
+            swalip_temperature: 0.1,
+            swalip_learn_temperature: false,
             transformer_layers: 12,
             transformer_width: 512,
             transformer_heads: 8,
@@ -338,6 +388,40 @@ pub enum LossAvgOrSum {
     Sum,
 }
 
+/// What BARLIP's gradient is over W ranks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BarlipGrad {
+    /// 1/W of the true one, as the original's averaging over ranks makes it.
+    Reference,
+    /// The true one.
+    Corrected,
+}
+
+/// What the `update_freq` micro-batches of a step share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accumulate {
+    /// Their gradients alone: the negatives of a sample are those of its micro-batch.
+    Micro,
+    /// The loss too: negatives and loss are those of the whole step, by cached features (arXiv 2101.06983).
+    Exact,
+}
+
+/// Type that forward and backward compute in; weights, losses and norms are float32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// `fp16` on a GPU, `float32` on the CPU.
+    Auto,
+    /// No autocast.
+    Float32,
+    /// Autocast to bfloat16.
+    Bf16,
+    /// Autocast to float16, the loss scaled so that small gradients do not vanish.
+    Fp16,
+}
+
 /// `train:`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -355,10 +439,38 @@ pub struct Train {
     pub label_smoothing: f64,
     /// How the modalities' losses join.
     pub loss_avg_or_sum: LossAvgOrSum,
+    /// Weight of the off-diagonal terms of BARLIP's loss.
+    pub barlip_lamb: f64,
+    /// Factor of BARLIP's loss.
+    pub barlip_scale_loss: f64,
+    /// Gradient of BARLIP's loss over several ranks.
+    pub barlip_grad: BarlipGrad,
+    /// Weight of SWALIP's and SWALIPV1's loss.
+    pub swalip_weight: f64,
+    /// Iterations of Sinkhorn-Knopp.
+    pub sk_iters: u32,
+    /// Entropy regularisation of Sinkhorn-Knopp.
+    pub target_epsilon: f64,
+    /// Optimiser steps in which SWALIPV1's prototypes stay as they are.
+    pub swalip_freeze_proto_iters: u64,
     /// Gathered embeddings carry gradient on every rank (the reference's do not when W > 1).
     pub gather_with_grad: bool,
+    /// What the micro-batches of a step share.
+    pub accumulate: Accumulate,
+    /// Type that forward and backward compute in.
+    pub precision: Precision,
     /// Recompute activations in backward.
     pub checkpoint_grad: bool,
+    /// With `checkpoint_grad`: segments that each tower is cut into, instead of one per block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_segments: Option<u64>,
+    /// With `checkpoint_grad`: bytes that kept activations may take per rank; as few blocks are recomputed as
+    /// that allows. `8GB` and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_memory: Option<Bytes>,
+    /// Checkpoint to start from, in the run directory's form or the original's (`.pt`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<PathBuf>,
     /// Steps between two lines of progress and of `metrics.jsonl`.
     pub print_freq: u64,
     /// Spacing of checkpoints.
@@ -384,8 +496,20 @@ impl Default for Train {
             update_freq: 1,
             label_smoothing: 0.0,
             loss_avg_or_sum: LossAvgOrSum::Avg,
+            barlip_lamb: 5e-3,
+            barlip_scale_loss: 0.025,
+            barlip_grad: BarlipGrad::Reference,
+            swalip_weight: 0.2,
+            sk_iters: 3,
+            target_epsilon: 0.05,
+            swalip_freeze_proto_iters: 100,
             gather_with_grad: false,
+            accumulate: Accumulate::Micro,
+            precision: Precision::Auto,
             checkpoint_grad: false,
+            checkpoint_segments: None,
+            checkpoint_memory: None,
+            resume: None,
             print_freq: 25,
             checkpoint_every: Every::Minutes(15.0),
             keep_last: 2,

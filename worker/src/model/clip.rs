@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use super::batch::Batch;
 use super::batch_norm::SyncGroup;
 use super::builder::{Init, Scope};
-use super::embeddings::{Embeddings, Encoded};
+use super::embeddings::{ChildEmbeddings, Embeddings, Encoded};
 use super::heads::{Projector, ProjectorSize};
 use super::layers::Linear;
 use super::pass::Pass;
@@ -274,6 +274,7 @@ impl Model {
             z_text,
             logit_scale,
             h_logit_scale,
+            child: ChildEmbeddings::None,
         })
     }
 

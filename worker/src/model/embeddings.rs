@@ -25,6 +25,53 @@ pub struct Embeddings {
     pub logit_scale: Tensor,
     /// Factor of the local logits, a scalar; the same tensor where views share their heads.
     pub h_logit_scale: Tensor,
+    /// What the child's own loss takes.
+    pub child: ChildEmbeddings,
+}
+
+/// One embedding `[B, E]` per view of both modalities.
+#[derive(Debug)]
+pub struct Views {
+    /// Of the weak view.
+    pub image: Tensor,
+    /// Of the global caption.
+    pub text: Tensor,
+    /// Of the A strong views.
+    pub image_local: Vec<Tensor>,
+    /// Of the A augmented captions.
+    pub text_local: Vec<Tensor>,
+}
+
+/// What a child's heads add. Nothing is normalised.
+#[derive(Debug)]
+pub enum ChildEmbeddings {
+    /// Children CLIP, CL2L and SWALIP have no heads of their own.
+    None,
+    /// BARLIP.
+    Barlip {
+        /// Projections, `[B, barlip_proj_dim]`.
+        v: Views,
+    },
+    /// SIAMLIP, or BYOLIP with targets.
+    Siamlip {
+        /// Projections, `[B, siamlip_proj_dim]`.
+        v: Views,
+        /// Predictions of the other modality's projections.
+        p: Views,
+        /// Projections by the momentum encoder, which then are the targets in place of `v`.
+        targets: Option<Views>,
+    },
+    /// SWALIPV1.
+    Prototypes {
+        /// Cosines of images with the prototypes, `[B, swalip_num_proto]`.
+        image: Tensor,
+        /// Cosines of captions with the prototypes.
+        text: Tensor,
+        /// Cosines by the momentum encoder (image, text), which then make the targets.
+        targets: Option<(Tensor, Tensor)>,
+        /// Factor of the logits, a scalar.
+        logit_scale: Tensor,
+    },
 }
 
 impl Embeddings {

@@ -23,7 +23,7 @@ mod vit;
 pub use batch::Batch;
 pub use batch_norm::SyncGroup;
 pub use clip::{LOGIT_SCALE_MAX, Model, Options};
-pub use embeddings::{Embeddings, Encoded};
+pub use embeddings::{ChildEmbeddings, Embeddings, Encoded, Views};
 pub use error::{Error, Result};
 pub use registry::{Entry, LoadError, Registry, Role};
 pub use vision::{VisionSize, VitSize};
