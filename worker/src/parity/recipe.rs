@@ -100,6 +100,7 @@ impl Recipe {
                 kind,
                 device: Device::Cpu,
                 group: None,
+                ..Options::default()
             },
             loss: LossOptions {
                 label_smoothing: 0.0,
