@@ -53,7 +53,7 @@ mod tensor;
 
 pub use amp::autocast;
 pub use batch_norm::sync_batch_norm;
-pub use checkpoint::{checkpoint, is_recomputing, try_checkpoint};
+pub use checkpoint::{checkpoint, is_recomputing, recomputing, try_checkpoint};
 pub use ddp::{Ddp, DdpOptions};
 pub use error::{Error, Result};
 pub use optim::{AdamW, Hyper};
