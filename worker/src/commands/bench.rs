@@ -12,7 +12,7 @@ use tch::{Device, Tensor};
 use tch_distributed::optim as gradients;
 
 use crate::data::{self, Loader, LoaderOptions, Order};
-use crate::loss::{Gathered, LossOptions, Normalised, contrastive};
+use crate::loss::{Alone, Objective};
 use crate::model::{Batch, Model, Options};
 use crate::optim::NamedAdamW;
 use crate::train::heartbeat::resident_bytes;
@@ -76,10 +76,7 @@ fn step(args: &StepArgs) -> Result<ExitKind> {
         &Options::of(&experiment, Device::Cpu, None),
     )?;
     let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
-    let options = LossOptions {
-        label_smoothing: experiment.train.label_smoothing,
-        join: experiment.train.loss_avg_or_sum,
-    };
+    let objective = Objective::of(&experiment);
     let source = data::source::open(&experiment.data)?;
     let order = Order {
         seed: experiment.seed,
@@ -106,8 +103,7 @@ fn step(args: &StepArgs) -> Result<ExitKind> {
         let batch = &batches[number % batches.len()];
         let started = Instant::now();
         optimizer.zero_grad()?;
-        let local = Normalised::new(&model.encode(batch, true)?)?;
-        let output = contrastive(&local, &Gathered::alone(&local), 0, options)?;
+        let output = objective.compute(&model.encode(batch, true)?, &Alone)?;
         output.total.f_backward()?;
         let _norm = f64::try_from(gradients::norm(&gradients::grads(&parameters(&model)))?)?;
         optimizer.step(experiment.optim.lr)?;

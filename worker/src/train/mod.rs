@@ -9,6 +9,7 @@ pub mod guard;
 pub mod heartbeat;
 pub mod plan;
 pub mod progress;
+pub mod ranks;
 pub mod rendezvous;
 mod save;
 mod session;

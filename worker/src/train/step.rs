@@ -3,9 +3,10 @@
 use anyhow::Result;
 use rocket_common::experiment::Experiment;
 use tch::{Device, Kind, Tensor};
-use tch_distributed::{Ddp, ProcessGroup, functional, optim, rng};
+use tch_distributed::{Ddp, ProcessGroup, optim, rng};
 
-use crate::loss::{Gathered, LossOptions, LossOutput, Normalised, contrastive};
+use super::ranks::GroupRanks;
+use crate::loss::{LossOutput, Objective};
 use crate::model::{Batch, Model};
 use crate::optim::NamedAdamW;
 use crate::random::{Purpose, Stream};
@@ -50,8 +51,7 @@ pub struct Trainer {
     device: Device,
     seed: u64,
     update_freq: u64,
-    gather_with_grad: bool,
-    loss: LossOptions,
+    objective: Objective,
 }
 
 impl Trainer {
@@ -71,11 +71,7 @@ impl Trainer {
             device,
             seed: experiment.seed,
             update_freq: experiment.train.update_freq,
-            gather_with_grad: experiment.train.gather_with_grad,
-            loss: LossOptions {
-                label_smoothing: experiment.train.label_smoothing,
-                join: experiment.train.loss_avg_or_sum,
-            },
+            objective: Objective::of(experiment),
         }
     }
 
@@ -138,15 +134,9 @@ impl Trainer {
 
     fn forward(&self, group: &ProcessGroup, batch: &Batch) -> Result<LossOutput> {
         let embeddings = self.model.encode(batch, true)?;
-        let local = Normalised::new(&embeddings)?;
-        let all = if group.world_size() == 1 {
-            Gathered::alone(&local)
-        } else if self.gather_with_grad {
-            Gathered::from_payloads(&functional::all_gather(group, &local.payload()?)?)?
-        } else {
-            Gathered::from_payloads(&group.all_gather(&local.payload()?.detach())?)?
-        };
-        Ok(contrastive(&local, &all, group.rank(), self.loss)?)
+        let output = self.objective.compute(&embeddings, &GroupRanks(group));
+        // A peer lost within the loss is a lost peer.
+        Ok(output.map_err(tch_distributed::Error::from)?)
     }
 
     fn grad_norm(&self) -> Result<f64> {
