@@ -16,6 +16,7 @@ mod layers;
 mod momentum;
 mod options;
 mod pass;
+mod plans;
 mod registry;
 mod resnet;
 mod segments;

@@ -23,6 +23,7 @@ pub(super) struct TextTower {
     ln_final: LayerNorm,
     truncate: bool,
     width: i64,
+    pub(super) cost_model: CostModel,
 }
 
 impl TextTower {
@@ -79,6 +80,7 @@ impl TextTower {
             scope
                 .sub("token_embedding")
                 .param("weight", &shape, Init::Normal(0.02))?;
+        let accelerator = token_embedding.device() != Device::Cpu;
         let ln_final = LayerNorm::new(&scope.sub("ln_final"), width, EPS)?;
         Ok(Self {
             positional_embedding,
@@ -86,6 +88,7 @@ impl TextTower {
             blocks,
             ln_final,
             truncate,
+            cost_model: CostModel::new(width, accelerator),
             width,
         })
     }
@@ -108,9 +111,8 @@ impl TextTower {
     /// Groups in which rows `first ..` of some lengths are computed. In training these are the cheapest;
     /// elsewhere all rows are one.
     fn groups(&self, lengths: &[i64], first: i64, pass: Pass) -> Vec<Group> {
-        let accelerator = self.token_embedding.device() != Device::Cpu;
         let model = if pass.train {
-            CostModel::new(self.width, accelerator)
+            self.cost_model
         } else {
             CostModel::ONE_GROUP
         };
