@@ -216,6 +216,8 @@ fn models() {
         "CL2L_CNEXTT_CL2L",
         "CL2L_VITS16MOCO_CL2L",
         "CLIP_VITB32_CLIP",
+        "CLIP_R50_SWALIPV1",
+        "CL2L_VITB16AT384_SIAMLIP",
         "",
     ];
     let with = |model: &str| {
@@ -239,6 +241,11 @@ fn models() {
         "model: {base: CL2L, vision: {arch: vit, width: 128, depth: 4, heads: 4, patch: 8, image_size: 32}, child: CL2L}",
         "model: {base: CL2L, vision: {arch: vit, width: 128, depth: 4, heads: 5, patch: 7, image_size: 32}, child: CL2L}",
         "model: {base: CL2L, vision: {arch: cnn, widht: 128, depth: deep, heads: 0, patch: 8}, child: CL2L}",
+        "model: {base: CL2L, vision: {arch: vit, width: 128, depth: 4, heads: 4, patch: 8, image_size: 32, hidden: 0}, child: CL2L}",
+        "model: {base: CL2L, vision: {arch: convnext, depths: [1, 1, 2, 1], widths: [8, 12, 16, 24], image_size: 32}, child: BARLIP}",
+        "model: {base: CL2L, vision: {arch: convnext, depths: [1, 1, 2], widths: [8, 0, 16, 24], image_size: 16}, child: BARLIP}",
+        "model: {base: CL2L, vision: {arch: convnxt, width: 3}, child: CL2L}",
+        "model: {base: CL2L, vision: {arch: convnext, width: 3, depths: [0, 1, 1, 1], widths: [8, 12, 16, 24], image_size: 16}, child: CL2L}",
         "model: {base: CL2L, vision: [R50], child: CL2L}",
         "model: {base: CL2L, vision: 50, child: CL2L}",
         "model: {name: [CL2L_R50_CL2L]}",
@@ -247,6 +254,80 @@ fn models() {
     ];
     let parts = parts.map(|model| with(&format!("{model}\n")));
     insta::assert_snapshot!([named.as_slice(), &parts].concat().join("\n"));
+}
+
+/// A child whose loss cannot be what the file says.
+#[test]
+fn children_and_what_their_losses_rest_on() {
+    let with = |name: &str, more: &str| {
+        let file = GOOD.replace("model:\n  name: CL2L_R50_CL2L", name);
+        let said = told(&format!("{file}{more}\n"));
+        format!(
+            "{name} {more}\n    {}",
+            said.trim_end().replace('\n', "\n    ")
+        )
+    };
+    let cases = [
+        ("{name: CL2L_R50_SWALIP}", ""),
+        ("{name: CL2L_R50_SWALIP}", "augment: {num_augs: 1}"),
+        ("{name: CL2L_R50_SWALIP}", "train: {label_smoothing: 0.1}"),
+        (
+            "{name: CL2L_R50_SIAMLIP, momentum: true, momentum_tau: 0.9}",
+            "",
+        ),
+        ("{name: CL2L_R50_SIAMLIP, momentum_tau: 0.9}", ""),
+        ("{name: CLIP_R50_SWALIPV1, momentum: true}", ""),
+        ("{name: CL2L_R50_BARLIP, momentum: true}", ""),
+        ("{name: CL2L_R50_CL2L, momentum: true}", ""),
+        ("{name: CLIP_R50_CLIP, detach_proj: true}", ""),
+        ("{name: CL2L_R50_CL2L, detach_proj: true}", ""),
+        (
+            "{name: CL2L_R50_CL2L, detach_proj: true}",
+            "augment: {num_augs: 0}",
+        ),
+        (
+            "{name: CL2L_R50_BARLIP, siamlip_no_last_bn: true, barlip_proj_dim: 64}",
+            "",
+        ),
+        (
+            "{name: CL2L_R50_CL2L, separate_proj_child: true, barlip_proj_dim: 8192}",
+            "train: {sk_iters: 5}",
+        ),
+        (
+            "{name: CL2L_R50_SWALIP, swalip_num_proto: 10}",
+            "train: {swalip_weight: 1, barlip_grad: corrected}",
+        ),
+        (
+            "{name: CL2L_R50_CL2L, init_text_encoder: ''}",
+            "train: {resume: $NOWHERE/x.pt}",
+        ),
+        ("{name: CL2L_R50_CL2L}", "train: {checkpoint_segments: 2}"),
+        (
+            "{name: CL2L_R50_CL2L}",
+            "train: {checkpoint_grad: true, checkpoint_segments: 2, checkpoint_memory: 2 GB}",
+        ),
+        (
+            "{name: CL2L_R50_CL2L}",
+            "train: {checkpoint_grad: true, checkpoint_memory: lots, checkpoint_segments: 0}",
+        ),
+        (
+            "{name: CL2L_R50_CL2L}",
+            "train: {precision: fp16}\ncluster: {device: cpu, gpus_per_node: 0}",
+        ),
+        (
+            "{name: CL2L_R50_CL2L}",
+            "train: {precision: half, disable_amp: true}",
+        ),
+        (
+            "{name: CL2L_R50_CL2L, attn-layer: flash, semi_paired: true}",
+            "",
+        ),
+    ];
+    let told: Vec<String> = cases
+        .iter()
+        .map(|(name, more)| with(&format!("model: {name}"), more))
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
 }
 
 #[test]

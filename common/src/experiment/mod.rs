@@ -11,6 +11,7 @@ mod de;
 mod diagnostic;
 mod every;
 mod limits;
+mod model_rules;
 mod names;
 mod options;
 mod profile;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::cluster::Cluster;
 use super::rules::TRAINING;
 use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
+use super::vision::Vision;
 use crate::checkpoint::sha256_hex;
 use crate::error::{Error, Result};
 use crate::exit::ExitKind;
@@ -16,12 +17,15 @@ use crate::exit::ExitKind;
 pub const RECIPE_SCHEMA: u32 = 1;
 
 /// Keys that decide where data lie, how long things take or what is kept, and no number of training.
-const NOT_RECIPE: [&str; 12] = [
+const NOT_RECIPE: [&str; 14] = [
     "/data/root",
     "/data/metadata",
     "/data/workers",
     "/data/max_bad",
     "/train/print_freq",
+    // Where activations are recomputed; that they are, `checkpoint_grad`, has counted from the first.
+    "/train/checkpoint_segments",
+    "/train/checkpoint_memory",
     "/train/checkpoint_every",
     "/train/keep_last",
     "/train/keep_best",
@@ -63,8 +67,13 @@ impl Experiment {
             };
             map.retain(|key, _| key.as_str().is_none_or(|key| !unused(key)));
             // A dollar sign that is meant stays one when the file is submitted again.
-            for key in ["root", "metadata"] {
-                let data = map.get_mut("data").and_then(|data| data.get_mut(key));
+            for (section, key) in [
+                ("data", "root"),
+                ("data", "metadata"),
+                ("model", "init_text_encoder"),
+                ("train", "resume"),
+            ] {
+                let data = map.get_mut(section).and_then(|data| data.get_mut(key));
                 if let Some(serde_yaml::Value::String(path)) = data {
                     *path = path.replace('$', "$$");
                 }
@@ -139,6 +148,11 @@ impl Experiment {
         canonical.cluster = Cluster::default();
         if canonical.augment.multicrop_resize == Some(self.image_size()) {
             canonical.augment.multicrop_resize = None;
+        }
+        if let Some(Vision::Vit(dims)) = &mut canonical.model.vision
+            && dims.hidden == Some(dims.width.saturating_mul(4))
+        {
+            dims.hidden = None;
         }
         let json = |experiment: &Self| serde_json::to_value(experiment).unwrap_or_default();
         let defaults = json(&Self::named(""));

@@ -1,13 +1,14 @@
 //! What cannot be together. Ranges of single numbers are in [`super::ranges`].
 
+use std::path::PathBuf;
+
 use super::cluster_rules;
 use super::diagnostic::{Place, Report};
 use super::names;
 use super::ranges;
-use super::sections::{Base, Child, Experiment};
+use super::sections::Experiment;
 use super::tree::{Node, Value};
-use super::vision::{CONVNEXT_STRIDE, VISION_NAMES, Vision};
-use crate::run_dir::suggest;
+use super::vision::Vision;
 
 /// Sections that `command` replaces.
 pub(crate) const TRAINING: [&str; 7] =
@@ -17,9 +18,9 @@ pub(crate) const TRAINING: [&str; 7] =
 const MAX_NAME: usize = 100;
 
 /// The rules' view: the experiment, what was written, and where complaints go.
-struct Rules<'a> {
-    experiment: &'a Experiment,
-    written: &'a Node,
+pub(super) struct Rules<'a> {
+    pub(super) experiment: &'a Experiment,
+    pub(super) written: &'a Node,
     report: &'a mut Report,
     lookup: &'a dyn Fn(&str) -> Option<String>,
 }
@@ -52,14 +53,26 @@ pub(crate) fn check(
     }
     rules.env();
     rules.model();
+    rules.child();
+    rules.recomputing();
     rules.augment();
     rules.text();
     rules.schedule();
     rules.eval();
     let root = rules.path("data.root", &experiment.data.root.to_string_lossy());
     let metadata = rules.path("data.metadata", &experiment.data.metadata.to_string_lossy());
+    let optional = |rules: &mut Rules<'_>, key: &str, path: &Option<PathBuf>| {
+        let path = path.as_ref()?;
+        Some(PathBuf::from(rules.path(key, &path.to_string_lossy())))
+    };
+    let text_encoder = &rules.experiment.model.init_text_encoder;
+    let text_encoder = optional(&mut rules, "model.init_text_encoder", text_encoder);
+    let resume = &rules.experiment.train.resume;
+    let resume = optional(&mut rules, "train.resume", resume);
     experiment.data.root = root.into();
     experiment.data.metadata = metadata.into();
+    experiment.model.init_text_encoder = text_encoder;
+    experiment.train.resume = resume;
 }
 
 /// Whether a value was written for a key: if there is none in the experiment, it was refused, and
@@ -121,7 +134,7 @@ fn resolve_model(experiment: &mut Experiment, written: &Node, report: &mut Repor
 }
 
 impl Rules<'_> {
-    fn add(&mut self, path: &str, message: impl Into<String>) {
+    pub(super) fn add(&mut self, path: &str, message: impl Into<String>) {
         self.report.add(self.written.place_of(path), message);
     }
 
@@ -191,84 +204,6 @@ impl Rules<'_> {
         }
     }
 
-    fn model(&mut self) {
-        let model = &self.experiment.model;
-        if model.transformer_heads > 0 && model.transformer_width % model.transformer_heads != 0 {
-            let (width, heads) = (model.transformer_width, model.transformer_heads);
-            self.add(
-                "model.transformer_heads",
-                format!("'model.transformer_heads' must divide the width of the text tower, {width}; {heads} does not"),
-            );
-        }
-        if let Some(vision) = &model.vision {
-            self.vision(vision);
-        }
-        let at = if self.written.get("model.name").is_some() {
-            "model.name"
-        } else {
-            "model.child"
-        };
-        if let (Some(base), Some(child)) = (model.base, model.child) {
-            let (base_name, child_name) = (base.name(), child.name());
-            if child.base() != base {
-                let why = match base {
-                    Base::Clip => "needs the augmented views that base CLIP does not make",
-                    Base::Cl2l => "leaves the augmented views of base CL2L without a loss",
-                };
-                let meant = child.base().name();
-                self.add(
-                    at,
-                    format!("child {child_name} {why}; use base {meant} with it, not {base_name}"),
-                );
-            }
-        }
-    }
-
-    fn vision(&mut self, vision: &Vision) {
-        match vision {
-            Vision::Named(name) if !VISION_NAMES.contains(&name.as_str()) => {
-                let meant = suggest(name, VISION_NAMES);
-                let meant = meant.map(|meant| format!("; did you mean '{meant}'?"));
-                let known = VISION_NAMES.join(", ");
-                let message = format!(
-                    "'model.vision' must be one of {known}, or the dimensions of a ViT or ConvNeXt, not '{name}'{}",
-                    meant.unwrap_or_default()
-                );
-                self.add("model.vision", message);
-            }
-            Vision::Named(_) => {}
-            Vision::ConvNext(dims) => {
-                // Smaller ones leave the last stage without a place.
-                if dims.image_size > 0 && dims.image_size < CONVNEXT_STRIDE {
-                    let size = dims.image_size;
-                    self.add(
-                        "model.vision.image_size",
-                        format!("'model.vision.image_size' must be at least {CONVNEXT_STRIDE}, what one place of a ConvNeXt's last stage covers; not {size}"),
-                    );
-                }
-            }
-            Vision::Vit(dims) => {
-                let divides = |part: i64, whole: i64| part > 0 && whole % part == 0;
-                if dims.heads > 0 && !divides(dims.heads, dims.width) {
-                    let (heads, width) = (dims.heads, dims.width);
-                    self.add(
-                        "model.vision.heads",
-                        format!(
-                            "'model.vision.heads' must divide the width, {width}; {heads} does not"
-                        ),
-                    );
-                }
-                if dims.patch > 0 && !divides(dims.patch, dims.image_size) {
-                    let (patch, size) = (dims.patch, dims.image_size);
-                    self.add(
-                        "model.vision.patch",
-                        format!("'model.vision.patch' must divide the image size, {size}; {patch} does not"),
-                    );
-                }
-            }
-        }
-    }
-
     fn augment(&mut self) {
         let augment = &self.experiment.augment;
         if augment.multicrop_min_scale > augment.multicrop_max_scale {
@@ -334,12 +269,6 @@ impl Rules<'_> {
                 format!("'optim.warmup_epochs' is {warmup}, more than the {epochs} epochs of 'train.epochs'"),
             );
         }
-        if self.experiment.model.child == Some(Child::Swalip) && train.label_smoothing > 0.0 {
-            self.add(
-                "train.label_smoothing",
-                "child SWALIP needs 'train.label_smoothing' 0",
-            );
-        }
     }
 
     fn eval(&mut self) {
@@ -362,7 +291,11 @@ impl Rules<'_> {
             }
             self.add(
                 key,
-                format!("'{key}' is missing; it says where the training data are"),
+                if key.starts_with("data.") {
+                    format!("'{key}' is missing; it says where the training data are")
+                } else {
+                    format!("'{key}' is empty; it is the path of a checkpoint")
+                },
             );
             return String::new();
         }

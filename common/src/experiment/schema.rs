@@ -49,14 +49,27 @@ const SECTIONS: &[Section] = sections! {
 /// Keys outside of sections.
 const LONE_KEYS: [&str; 3] = ["name", "seed", "command"];
 
-/// Flags of CLIP-rocket that have no key yet, without their dashes.
-const NOT_YET: [&str; 5] = [
-    "semi_paired",
-    "unpaired_ratio",
-    "metadata_unpaired",
-    "ssl_scale",
-    "ssl_temp",
+/// Flags of CLIP-rocket that have no key, without their dashes, and what to do instead.
+const ELSEWHERE: [(&str, &str); 8] = [
+    (
+        "disable_amp",
+        "write 'precision: float32' in 'train' instead",
+    ),
+    (
+        "attn_layer",
+        "attention is always the fastest that the device has",
+    ),
+    (
+        "no_share_token",
+        "it has no effect in CLIP-rocket; remove it",
+    ),
+    ("ssl_scale", "it has no effect in CLIP-rocket; remove it"),
+    ("ssl_temp", "it has no effect in CLIP-rocket; remove it"),
+    ("semi_paired", UNPAIRED),
+    ("unpaired_ratio", UNPAIRED),
+    ("metadata_unpaired", UNPAIRED),
 ];
+const UNPAIRED: &str = "unpaired images are not trained on: in CLIP-rocket they are joined to batches whose captions they outnumber, which fails";
 
 /// Every dotted key of an experiment, in order: `name`, `seed`, `model.name`, ...
 #[must_use]
@@ -232,8 +245,9 @@ fn unknown(path: &str, key: &str, known: &[&'static str]) -> String {
         return format!("{said}; merge keys are not read, write the keys out");
     }
     let plain = key.replace('-', "_");
-    if NOT_YET.contains(&plain.as_str()) {
-        return format!("{said}; this flag of CLIP-rocket is not available yet");
+    let elsewhere = ELSEWHERE.into_iter().find(|(flag, _)| *flag == plain);
+    if let Some((_, instead)) = elsewhere {
+        return format!("{said}; {instead}");
     }
     match nearest(path, &plain, known) {
         Some(meant) => format!("{said}; did you mean '{meant}'?"),
@@ -331,7 +345,7 @@ mod tests {
     fn no_key_is_said_to_be_missing_that_exists() {
         for key in all_keys() {
             let word = key.rsplit('.').next().unwrap_or_default();
-            assert!(!NOT_YET.contains(&word), "{key}");
+            assert!(ELSEWHERE.iter().all(|(flag, _)| *flag != word), "{key}");
         }
     }
 }
