@@ -278,12 +278,24 @@ fn the_recipe_hash_covers_what_decides_numbers() {
         "cluster.setup=[module load cuda]",
         "cluster.successor=true",
         "augment.multicrop_resize=224",
+        "train.precision=auto",
+        "model.momentum_tau=0.99",
         // Written out, but as the default has it.
         "train.epochs=25",
         "optim.lr=3e-3",
         "text.truncate=true",
     ] {
         assert_eq!(read_set(GOOD, &[set]).recipe_hash(), base, "{set}");
+    }
+    let again = |more: &[&str]| {
+        let all = ["train.checkpoint_grad=true"].iter().chain(more);
+        read_set(GOOD, &all.copied().collect::<Vec<_>>()).recipe_hash()
+    };
+    for how in [
+        "train.checkpoint_segments=3",
+        "train.checkpoint_memory=2 GB",
+    ] {
+        assert_eq!(again(&[how]), again(&[]), "{how}");
     }
     let spread = |nodes: &str, tasks: &str| read_set(GOOD, &[nodes, tasks]).recipe_hash();
     assert_eq!(
@@ -306,10 +318,16 @@ fn every_number_has_a_range_and_every_range_a_number() {
             "cluster.tasks_per_node=1",
             "augment.multicrop_resize=1",
             "cluster.hang_minutes=1",
+            "train.checkpoint_grad=true",
+            "train.checkpoint_segments=1",
         ],
     ))
     .unwrap();
     json["model"]["vision"] = serde_json::to_value(VitDims::named("VITB16")).unwrap();
+    let convnext = serde_json::to_value(ConvNextDims::named("CNEXTT")).unwrap();
+    for key in ["depths", "widths"] {
+        json["model"]["vision"][key] = convnext[key].clone();
+    }
     let mut numbers = Vec::new();
     collect_numbers("", &json, &mut numbers);
     numbers.sort();

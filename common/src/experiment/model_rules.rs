@@ -174,7 +174,7 @@ impl Rules<'_> {
         for (key, children) in OF_CHILDREN {
             if !children.contains(&child) && changed(key) {
                 let names: Vec<&str> = children.iter().map(|child| child.name()).collect();
-                let (of, not) = (names.join(" and "), child.name());
+                let (of, not) = (names.join(" or "), child.name());
                 self.add(
                     key,
                     format!(
