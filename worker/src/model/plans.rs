@@ -3,7 +3,7 @@
 use super::Result;
 use super::batch::Batch;
 use super::clip::Model;
-use super::segments::{Checkpoint, CheckpointReport, Cost, Plan, within};
+use super::segments::{Checkpoint, CheckpointReport, Cost, Plan, estimate, within};
 use super::text::Ends;
 
 impl Model {
@@ -39,10 +39,23 @@ impl Model {
                 pairs.for_each(|(sum, view)| sum.add(view));
             }
         }
+        // Batch norms exchange statistics when a block runs again, so every rank must run the same blocks of
+        // the vision tower: captions count there as if all were of full length. What that leaves of the
+        // budget is the text tower's, whose captions are this rank's own.
+        let longest = self.text.costs_at_most(batch.tokens.numel());
+        let (mut again, _) = within(budget, bytes, &[vision.clone(), longest]);
+        again.truncate(1);
+        let used = estimate(bytes, &vision, &again[0]);
         let text = self.text.costs(ends, noisy);
-        let (again, report) = within(budget, bytes, &[vision, text]);
-        let mut again = again.into_iter().map(Plan::Blocks);
+        let rest = budget.saturating_sub(used.bytes);
+        let (of_text, text) = within(rest, bytes, &[text]);
+        let mut again = again.into_iter().chain(of_text).map(Plan::Blocks);
         let mut next = || again.next().unwrap_or(Plan::Keep);
+        let report = CheckpointReport {
+            blocks: used.blocks + text.blocks,
+            recomputed: used.recomputed + text.recomputed,
+            bytes: used.bytes.saturating_add(text.bytes),
+        };
         Ok(([next(), next()], Some(report)))
     }
 

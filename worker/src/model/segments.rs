@@ -187,6 +187,25 @@ pub(super) fn within(
     (again, report)
 }
 
+/// What one tower's plan is expected to take.
+pub(super) fn estimate(element_bytes: u64, costs: &[Cost], again: &[bool]) -> CheckpointReport {
+    let (mut sum, mut whole) = (0, 0);
+    for (cost, again) in costs.iter().zip(again) {
+        sum += if *again { cost.input } else { cost.kept };
+        if *again {
+            whole = whole.max(cost.kept - cost.input);
+        }
+    }
+    CheckpointReport {
+        blocks: costs.len(),
+        recomputed: again.iter().filter(|again| **again).count(),
+        bytes: (sum + whole)
+            .max(0)
+            .unsigned_abs()
+            .saturating_mul(element_bytes),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +238,8 @@ mod tests {
         let (again, report) = plan(4 * 279);
         assert_eq!(again, [vec![true, false, false], vec![true]]);
         assert_eq!((report.recomputed, report.bytes), (2, 4 * 210));
+        let first = estimate(4, &towers[0], &again[0]);
+        assert_eq!((first.recomputed, first.bytes), (1, 4 * (110 + 90)));
         assert_eq!(plan(4 * 170).1.recomputed, 3);
         let (again, report) = plan(1);
         assert_eq!(again, [vec![true; 3], vec![true]]);

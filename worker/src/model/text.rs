@@ -136,6 +136,11 @@ impl TextTower {
         self.blocks.costs(groups.iter().map(tokens).sum())
     }
 
+    /// The same of so many tokens, none of them left out.
+    pub(super) fn costs_at_most(&self, tokens: usize) -> Vec<Cost> {
+        self.blocks.costs(i64::try_from(tokens).unwrap_or(i64::MAX))
+    }
+
     /// Token ids `[N, context_length]` to features `[N, D]`. Rows from `noisy` on get noise. Each group of
     /// rows is computed up to its longest caption, as the tokens after an end reach nothing.
     ///
