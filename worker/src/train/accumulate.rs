@@ -56,7 +56,7 @@ pub(super) fn exact(
     })?;
     let output = trainer
         .objective
-        .compute(&embeddings, &GroupRanks::new(group))?;
+        .compute(&embeddings, &GroupRanks(group))?;
     let loss = trainer.scaler.scale(&output.total)?;
     trainer.ddp.backward_no_sync(&loss)?;
     backward.record(&output)?;

@@ -109,6 +109,7 @@ mod tests {
             stop: Some(StopReason::Preempted),
             save: true,
             not_finite: true,
+            overflow: true,
             bad: 3,
             bad_this_epoch: 5,
             terms: vec![f64::NAN, 4.0],
@@ -121,7 +122,8 @@ mod tests {
             .collect();
         let agreed = Say::decode(&sums, 2.0);
         assert_eq!(agreed.stop, Some(StopReason::Preempted));
-        assert!(agreed.save && agreed.not_finite && agreed.terms[0].is_nan());
+        assert!(agreed.save && agreed.not_finite && agreed.overflow);
+        assert!(agreed.terms[0].is_nan());
         assert_eq!((agreed.bad, agreed.terms[1]), (3, 3.0));
     }
 }

@@ -11,7 +11,7 @@ pub mod heartbeat;
 pub mod plan;
 pub mod precision;
 pub mod progress;
-mod ranks;
+pub mod ranks;
 pub mod rendezvous;
 mod restore;
 mod save;

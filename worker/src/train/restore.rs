@@ -1,18 +1,21 @@
 //! Where a run goes on: its own last good checkpoint, or the one it was told to start from.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rocket_common::checkpoint::latest_good;
 use rocket_common::error::Error;
 use rocket_common::events::{Event, EventKind, EventWriter};
 use rocket_common::exit::ExitKind;
+use rocket_common::experiment::Experiment;
 use rocket_common::run_dir::RunDir;
 use tch::Tensor;
 use tch_distributed::ProcessGroup;
 
 use super::step::Trainer;
 use crate::checkpoint::{self, Restored, TrainState};
+use crate::exchange::{self, Progress};
 use crate::model::{Model, Registry};
 use crate::rank::RankContext;
 
@@ -21,6 +24,8 @@ pub(super) fn restore(
     context: &RankContext,
     run: &RunDir,
     group: &ProcessGroup,
+    experiment: &Experiment,
+    steps_per_epoch: u64,
     trainer: &mut Trainer,
     mut events: Option<&mut EventWriter>,
     fresh: TrainState,
@@ -56,10 +61,13 @@ pub(super) fn restore(
     }
     group.broadcast(&chosen, 0)?;
     let Ok(step) = u64::try_from(i64::try_from(chosen)?) else {
+        let state = begin(trainer, experiment, steps_per_epoch, fresh)?;
         if context.is_lead() {
-            tell(EventKind::Restored { name: None }, 0, None)?;
+            let name = experiment.train.resume.as_ref();
+            let name = name.map(|path| path.display().to_string());
+            tell(EventKind::Restored { name }, state.step, None)?;
         }
-        return Ok(fresh);
+        return Ok(state);
     };
     let checkpoint =
         rocket_common::checkpoint::open(&dir.join(rocket_common::checkpoint::dir_name(step)))?;
@@ -100,6 +108,77 @@ pub(super) fn restore(
     Ok(TrainState {
         recipe_hash: fresh.recipe_hash,
         ..restored.state
+    })
+}
+
+/// The first start of a run: from fresh weights, or from what the experiment names.
+fn begin(
+    trainer: &mut Trainer,
+    experiment: &Experiment,
+    steps_per_epoch: u64,
+    fresh: TrainState,
+) -> Result<TrainState> {
+    if let Some(path) = &experiment.model.init_text_encoder {
+        let values = exchange::load_text_encoder(path)?;
+        let named = values.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let taken = trainer
+            .model
+            .init_text_encoder(named)
+            .map_err(|error| misfit(&error.to_string()))
+            .with_context(|| format!("model.init_text_encoder: {}", path.display()))?;
+        tracing::info!(
+            "{} tensors of the text tower are those of {}",
+            taken.loaded.len(),
+            path.display()
+        );
+        if let Some(momentum) = &trainer.momentum {
+            momentum.follow(&trainer.model)?;
+        }
+    }
+    match &experiment.train.resume {
+        Some(path) => resume(trainer, path, steps_per_epoch, fresh)
+            .with_context(|| format!("train.resume: {}", path.display())),
+        None => Ok(fresh),
+    }
+}
+
+/// Takes over weights, and what else a checkpoint of another run or of the original holds.
+fn resume(
+    trainer: &mut Trainer,
+    path: &Path,
+    steps_per_epoch: u64,
+    fresh: TrainState,
+) -> Result<TrainState> {
+    let found = exchange::load_for_training(path, trainer.model.registry())?;
+    load_model(&trainer.model, &found.model)?;
+    if let Some(momentum) = &trainer.momentum {
+        match &found.momentum {
+            Some(values) => load(momentum.registry(), values).context("the momentum encoder")?,
+            None => {
+                tracing::warn!("it holds no momentum encoder: that begins with the weights");
+                momentum.follow(&trainer.model)?;
+            }
+        }
+    }
+    match &found.optim {
+        Some(optim) => trainer.optimizer.load_state(optim)?,
+        None => tracing::warn!("it holds no optimiser: that begins anew"),
+    }
+    if let Some(scaler) = &found.scaler {
+        trainer.scaler.set_state(scaler)?;
+    }
+    let step = match found.progress {
+        Progress::Epochs(epochs) => epochs * steps_per_epoch,
+        Progress::Steps(steps) => steps,
+        Progress::Unknown => 0,
+    };
+    tracing::info!("going on from {} at step {step}", path.display());
+    Ok(TrainState {
+        step,
+        last_eval_step: step,
+        best_score: found.best_score,
+        scaler: trainer.scaler.state()?,
+        ..fresh
     })
 }
 

@@ -1,19 +1,17 @@
 //! Everything a rank holds while it trains, and how it comes to hold it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use rocket_common::checkpoint::latest_good;
+use anyhow::Result;
 use rocket_common::error::Error;
-use rocket_common::events::{Event, EventKind, EventWriter};
+use rocket_common::events::EventWriter;
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Experiment;
 use rocket_common::protocol::Phase;
 use rocket_common::run_dir::RunDir;
-use tch::{Device, Tensor};
-use tch_distributed::{Ddp, DdpOptions, ProcessGroup, Store};
+use tch::Device;
+use tch_distributed::{ProcessGroup, Store};
 
 use super::collective_timeout;
 use super::evaluate::EvalSets;
@@ -21,11 +19,11 @@ use super::heartbeat::Pulse;
 use super::plan::Plan;
 use super::progress::Pace;
 use super::rendezvous;
+use super::restore::restore;
 use super::step::Trainer;
-use crate::checkpoint::{self, TrainState};
+use crate::checkpoint::TrainState;
 use crate::data::{self, Loader, LoaderOptions, Order};
-use crate::model::{Model, Options};
-use crate::optim::{NamedAdamW, Schedule};
+use crate::optim::Schedule;
 use crate::rank::{Place, RankContext};
 use crate::track::MetricsFile;
 
@@ -94,7 +92,16 @@ impl<'a> Session<'a> {
             recipe_hash: experiment.recipe_hash(),
             ..TrainState::default()
         };
-        let state = restore(context, run, &group, &mut trainer, events.as_mut(), fresh)?;
+        let state = restore(
+            context,
+            run,
+            &group,
+            &experiment,
+            plan.steps_per_epoch,
+            &mut trainer,
+            events.as_mut(),
+            fresh,
+        )?;
         let schedule = Schedule::new(&experiment.optim, plan.steps_per_epoch, plan.total_steps);
         let metrics = context
             .is_lead()

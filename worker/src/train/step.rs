@@ -184,7 +184,7 @@ impl Trainer {
         step: u64,
         mut next: impl FnMut() -> Result<Batch>,
     ) -> Result<Backward> {
-        let ranks = GroupRanks::new(group);
+        let ranks = GroupRanks(group);
         let mut backward = Backward::default();
         let count = self.settings.update_freq;
         for micro in 0..count {
