@@ -18,7 +18,8 @@ fn experiment(child: &[&str]) -> (Project, Vec<String>) {
     let project = Project::new(STEPS);
     let photos = support::root().join("tests/data/tiny");
     let photos = photos.to_str().expect("a path of plain text");
-    let catalog = json!({"tiny": {"path": format!("{photos}/eval"), "type": "imagefolder", "test": "val"}});
+    let catalog =
+        json!({"tiny": {"path": format!("{photos}/eval"), "type": "imagefolder", "test": "val"}});
     project.write("dataset_catalog.json", &format!("{catalog:#}\n"));
     for name in ["labels.json", "templates.json"] {
         let text = fs::read_to_string(Path::new(photos).join(name)).expect("read");
@@ -70,7 +71,9 @@ fn scores(run: &Path) -> Vec<Value> {
 
 /// Mean of the loss over some steps.
 fn mean_loss(curve: &[Value]) -> f64 {
-    let losses = curve.iter().map(|line| line["loss"].as_f64().expect("a loss"));
+    let losses = curve
+        .iter()
+        .map(|line| line["loss"].as_f64().expect("a loss"));
     losses.sum::<f64>() / curve.len() as f64
 }
 
@@ -185,7 +188,10 @@ fn byolip() {
 
 #[test]
 fn swalip() {
-    trains(&["model.child=SWALIP", "train.precision=bf16"], "swalip_loss");
+    trains(
+        &["model.child=SWALIP", "train.precision=bf16"],
+        "swalip_loss",
+    );
 }
 
 /// The loss is scaled, and the scale is part of what is resumed.

@@ -46,7 +46,9 @@ fn samples(rank: usize) -> Batch {
         for view in 0..3 {
             let length = 3 + (5 * row + 2 * view) % 11;
             let mut place = tokens.get(row).get(view);
-            place.narrow(0, 0, length).copy_(&words.get(row).get(view).narrow(0, 0, length));
+            place
+                .narrow(0, 0, length)
+                .copy_(&words.get(row).get(view).narrow(0, 0, length));
             let _ = place.narrow(0, length, 1).fill_(49407);
         }
     }
@@ -133,11 +135,20 @@ fn exact_equals_the_whole(overrides: &[&str]) {
     for update_freq in [2, 4] {
         let (exact, exact_loss, _) = step(&group, overrides, update_freq, Accumulate::Exact);
         let (apart, name) = worst(&whole, &exact);
-        assert!(apart < 1e-5, "{update_freq} micro-batches: {name} is {apart:e} apart");
-        assert!((loss - exact_loss).abs() < 1e-5 * loss.abs(), "{loss} {exact_loss}");
+        assert!(
+            apart < 1e-5,
+            "{update_freq} micro-batches: {name} is {apart:e} apart"
+        );
+        assert!(
+            (loss - exact_loss).abs() < 1e-5 * loss.abs(),
+            "{loss} {exact_loss}"
+        );
         let (micro, ..) = step(&group, overrides, update_freq, Accumulate::Micro);
         let (apart, _) = worst(&whole, &micro);
-        assert!(apart > 1e-2, "the negatives of a micro-batch make no difference");
+        assert!(
+            apart > 1e-2,
+            "the negatives of a micro-batch make no difference"
+        );
     }
 }
 
@@ -205,8 +216,7 @@ fn exact_over_two_ranks() {
         .map(|rank| {
             std::thread::spawn(move || {
                 tch::set_num_threads(1);
-                let store =
-                    Store::tcp("127.0.0.1", port, 2, false, timeout).expect("a store");
+                let store = Store::tcp("127.0.0.1", port, 2, false, timeout).expect("a store");
                 let options = GlooOptions::new(timeout).interface("lo");
                 let group = ProcessGroup::gloo(&store, rank, 2, &options).expect("a group");
                 let group = Arc::new(group);

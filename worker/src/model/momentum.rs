@@ -50,8 +50,11 @@ impl MomentumEncoder {
     /// If torch fails.
     pub fn follow(&self, model: &Model) -> Result<()> {
         let state = model.registry().entries();
-        self.registry()
-            .load(state.iter().map(|entry| (entry.name.as_str(), &entry.tensor)))
+        self.registry().load(
+            state
+                .iter()
+                .map(|entry| (entry.name.as_str(), &entry.tensor)),
+        )
     }
 
     /// Its tensors by name, which are the model's names.

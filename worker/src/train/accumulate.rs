@@ -54,9 +54,7 @@ pub(super) fn exact(
             None => Ok(embeddings),
         }
     })?;
-    let output = trainer
-        .objective
-        .compute(&embeddings, &GroupRanks(group))?;
+    let output = trainer.objective.compute(&embeddings, &GroupRanks(group))?;
     let loss = trainer.scaler.scale(&output.total)?;
     trainer.ddp.backward_no_sync(&loss)?;
     backward.record(&output)?;

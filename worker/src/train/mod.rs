@@ -1,7 +1,7 @@
 //! The training loop: a rank's way from its start to the end of the run, an agreed stop, or an error.
 
-mod address;
 mod accumulate;
+mod address;
 pub mod agree;
 pub mod evaluate;
 pub mod events;

@@ -190,8 +190,16 @@ fn put_back(trainer: &mut Trainer, restored: &Restored) -> Result<()> {
         (Some(momentum), Some(values)) => {
             load(momentum.registry(), values).context("the momentum encoder")?;
         }
-        (Some(_), None) => return Err(misfit("it holds no momentum encoder, and model.momentum is on")),
-        (None, Some(_)) => return Err(misfit("it holds a momentum encoder, and model.momentum is off")),
+        (Some(_), None) => {
+            return Err(misfit(
+                "it holds no momentum encoder, and model.momentum is on",
+            ));
+        }
+        (None, Some(_)) => {
+            return Err(misfit(
+                "it holds a momentum encoder, and model.momentum is off",
+            ));
+        }
     }
     trainer.optimizer.load_state(&restored.optim)?;
     if let Some(scaler) = &restored.state.scaler {
