@@ -7,7 +7,7 @@ use std::process::exit;
 /// The only libtorch that this crate and tch 0.26 are made for.
 const TORCH_VERSION: [u32; 3] = [2, 13, 0];
 
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "store",
     "process_group",
     "functional",
@@ -16,6 +16,7 @@ const SOURCES: [&str; 8] = [
     "checkpoint",
     "amp",
     "optim",
+    "scaler",
 ];
 
 fn main() {

@@ -79,6 +79,7 @@ impl Recipe {
                 kind,
                 device: Device::Cpu,
                 group: None,
+                ..Options::default()
             },
             train: Train::default(),
         };

@@ -18,6 +18,14 @@ int tchd_autocast_enter(int device_type, bool enabled, int type, bool* was_enabl
   });
 }
 
+int tchd_autocast_now(int device_type, bool* enabled, int* type) {
+  return guarded([&] {
+    const auto device = static_cast<at::DeviceType>(device_type);
+    *enabled = at::autocast::is_autocast_enabled(device);
+    *type = static_cast<int>(at::autocast::get_autocast_dtype(device));
+  });
+}
+
 void tchd_autocast_leave(int device_type, bool was_enabled, int old_type) {
   (void)guarded([&] {
     if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
