@@ -20,6 +20,7 @@ mod resnet;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod trace;
 mod transformer;
 mod vision;
 mod vit;
