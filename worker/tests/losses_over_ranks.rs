@@ -7,6 +7,7 @@ use std::time::Duration;
 use rocket_common::experiment::{BarlipGrad, Child, LossAvgOrSum, Train};
 use rocket_worker::loss::{Alone, LossOutput, Objective, Ranks, Together};
 use rocket_worker::model::{ChildEmbeddings, Embeddings, Views};
+use rocket_worker::parity::hash_values;
 use rocket_worker::train::ranks::GroupRanks;
 use tch::{Device, Kind, TchError, Tensor};
 use tch_distributed::{GlooOptions, ProcessGroup, Store, autocast};
@@ -38,10 +39,14 @@ const EMBEDDINGS: usize = 4 * (2 + 2 * AUGS);
 impl Leaves {
     /// The rows of all ranks.
     fn joined(ranks: usize) -> Self {
-        tch::manual_seed(7);
         let place = (Kind::Double, Device::Cpu);
+        let rows = ranks as i64 * B;
+        let values = |i: usize| {
+            let values: Vec<f64> = hash_values(&format!("leaf {i}"), (rows * E) as usize).collect();
+            Tensor::from_slice(&values).view([rows, E])
+        };
         let leaves = (0..EMBEDDINGS)
-            .map(|_| Tensor::randn([ranks as i64 * B, E], place))
+            .map(values)
             .chain([14.0, 9.0, 6.0].map(|scale| Tensor::full([0i64; 0], scale, place)))
             .map(|leaf| leaf.set_requires_grad(true));
         Self(leaves.collect())
@@ -110,7 +115,11 @@ impl Leaves {
     fn grads(&self) -> Vec<Tensor> {
         let grad = |leaf: &Tensor| {
             let grad = leaf.grad();
-            if grad.defined() { grad } else { leaf.zeros_like() }
+            if grad.defined() {
+                grad
+            } else {
+                leaf.zeros_like()
+            }
         };
         self.0.iter().map(grad).collect()
     }
@@ -146,7 +155,9 @@ impl Computed {
     fn of(output: &LossOutput, leaves: &Leaves) -> Self {
         let terms = output.terms.iter();
         Self {
-            terms: terms.map(|(n, t)| (n.clone(), t.double_value(&[]))).collect(),
+            terms: terms
+                .map(|(n, t)| (n.clone(), t.double_value(&[])))
+                .collect(),
             grads: leaves.grads().iter().map(values).collect(),
         }
     }
@@ -164,7 +175,9 @@ fn on_ranks<R: Ranks>(
     let objective = Objective::new(case.0, &options(case.0, true_gradients));
     let one = |rank: usize, leaves: Leaves| {
         let ranks = ranks(rank);
-        let output = objective.compute(&leaves.embeddings(case), &ranks).expect("a loss");
+        let output = objective
+            .compute(&leaves.embeddings(case), &ranks)
+            .expect("a loss");
         output.total.backward();
         Computed::of(&output, &leaves)
     };
@@ -176,7 +189,10 @@ fn on_ranks<R: Ranks>(
                 scope.spawn(move || one(rank, leaves))
             })
             .collect();
-        threads.into_iter().map(|t| t.join().expect("a rank")).collect()
+        threads
+            .into_iter()
+            .map(|t| t.join().expect("a rank"))
+            .collect()
     })
 }
 
@@ -224,7 +240,9 @@ fn over_gloo(case: (Child, bool), size: usize, true_gradients: bool) -> Vec<Comp
 fn joined(case: (Child, bool), size: usize) -> Computed {
     let leaves = Leaves::joined(size);
     let objective = Objective::new(case.0, &options(case.0, true));
-    let output = objective.compute(&leaves.embeddings(case), &Alone).expect("a loss");
+    let output = objective
+        .compute(&leaves.embeddings(case), &Alone)
+        .expect("a loss");
     output.total.backward();
     Computed::of(&output, &leaves)
 }
@@ -232,7 +250,10 @@ fn joined(case: (Child, bool), size: usize) -> Computed {
 #[track_caller]
 fn close(got: f64, want: f64, what: &str) {
     let tolerance = 1e-12 * want.abs().max(1.0);
-    assert!((got - want).abs() <= tolerance, "{what}: {got}, want {want}");
+    assert!(
+        (got - want).abs() <= tolerance,
+        "{what}: {got}, want {want}"
+    );
 }
 
 /// With full gradients, averaged over ranks, W ranks are one process with the joined batch.
@@ -249,7 +270,10 @@ fn true_gradients_over_ranks_are_those_of_the_joined_batch() {
             }
             for (i, want) in joined.grads.iter().enumerate() {
                 let got: Vec<f64> = if i < EMBEDDINGS {
-                    ranks.iter().flat_map(|rank| rank.grads[i].clone()).collect()
+                    ranks
+                        .iter()
+                        .flat_map(|rank| rank.grads[i].clone())
+                        .collect()
                 } else {
                     vec![ranks.iter().map(|rank| rank.grads[i][0]).sum()]
                 };
@@ -274,12 +298,18 @@ fn default_gradients_are_those_of_the_own_rows() {
             let threads = on_ranks(case, size, false, |rank| together[rank].clone());
             for (rank, (gloo, threads)) in gloo.iter().zip(&threads).enumerate() {
                 let what = format!("{case:?}, rank {rank} of {size}");
-                let names = |it: &Computed| it.terms.iter().map(|t| t.0.clone()).collect::<Vec<_>>();
+                let names =
+                    |it: &Computed| it.terms.iter().map(|t| t.0.clone()).collect::<Vec<_>>();
                 assert_eq!(names(gloo), names(threads), "{what}");
                 for (a, b) in gloo.terms.iter().zip(&threads.terms) {
                     close(a.1, b.1, &format!("{what}: {}", a.0));
                 }
-                for (a, b) in gloo.grads.iter().flatten().zip(threads.grads.iter().flatten()) {
+                for (a, b) in gloo
+                    .grads
+                    .iter()
+                    .flatten()
+                    .zip(threads.grads.iter().flatten())
+                {
                     close(*a, *b, &what);
                 }
             }
@@ -303,7 +333,7 @@ fn clips_default_gradient_is_the_formulas() {
         let unit = |x: &Tensor| x / x.norm_scalaropt_dim(2, [1i64].as_slice(), true);
         let labels = Tensor::arange(B, (Kind::Int64, Device::Cpu)) + rank as i64 * B;
         let direction = |own: &Tensor, other: &Tensor| {
-            let logits = 14.0 * unit(own).matmul(&unit(&other.detach()).tr());
+            let logits: Tensor = 14.0 * unit(own).matmul(&unit(&other.detach()).tr());
             logits.cross_entropy_for_logits(&labels)
         };
         let mean = (direction(&own.0[0], &all.0[1]) + direction(&own.0[1], &all.0[0])) / 2.0;
@@ -366,7 +396,9 @@ fn collectives_do_not_grow_with_the_pairs_of_views() {
         let ranks = Counting::default();
         let objective = Objective::new(child, &options(child, false));
         let leaves = Leaves::joined(1);
-        objective.compute(&leaves.embeddings((child, false)), &ranks).expect("a loss");
+        objective
+            .compute(&leaves.embeddings((child, false)), &ranks)
+            .expect("a loss");
         (
             *ranks.gathers.lock().expect("a lock"),
             *ranks.sums.lock().expect("a lock"),
@@ -389,10 +421,15 @@ fn losses_compute_in_float32_whatever_is_around() {
         let objective = Objective::new(case.0, &options(case.0, false));
         let compute = |kind: Kind, around: Kind| {
             let leaves = Leaves::joined(1);
-            let half = leaves.0.iter().map(|leaf| leaf.to_kind(Kind::BFloat16).to_kind(kind));
+            let half = leaves
+                .0
+                .iter()
+                .map(|leaf| leaf.to_kind(Kind::BFloat16).to_kind(kind));
             let leaves = Leaves(half.collect());
             let output = autocast(Device::Cpu, around, || {
-                objective.compute(&leaves.embeddings(case), &Alone).expect("a loss")
+                objective
+                    .compute(&leaves.embeddings(case), &Alone)
+                    .expect("a loss")
             });
             let output = output.expect("autocast");
             assert_eq!(output.total.kind(), Kind::Float, "{case:?}");
@@ -416,7 +453,12 @@ fn embeddings_of_another_child_are_refused() {
     one_view.h_image_local.truncate(1);
     one_view.h_text_local.truncate(1);
     let error = swalip.compute(&one_view, &Alone).expect_err("one view");
-    assert!(error.to_string().contains("two augmented views; there are 1"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("two augmented views; there are 1"),
+        "{error}"
+    );
     let barlip = Objective::new(Child::Barlip, &Train::default());
     let error = barlip.compute(&leaves.embeddings((Child::Cl2l, false)), &Alone);
     assert!(error.expect_err("no child").to_string().contains("Barlip"));

@@ -7,6 +7,7 @@ use super::Result;
 use super::builder::{Init, Scope};
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
+use super::trace;
 use super::transformer::{At, Attend, Attention, Block, Blocks, Noise};
 
 /// Epsilon of torch's layer norm.
@@ -82,6 +83,7 @@ impl TextTower {
                 Linear::torch_default(wide),
             )?;
             Ok(Block {
+                name: scope.path(),
                 norm1,
                 attention: Attention::new(qkv, out, spec.transformer_heads),
                 norm2: LayerNorm::new(&scope.sub("ln_2"), width, EPS)?,
@@ -118,6 +120,7 @@ impl TextTower {
         let tokens = tokens.f_narrow(1, 0, length)?;
         let places = self.positional_embedding.f_narrow(0, 0, length)?;
         let x = Tensor::f_embedding(&self.token_embedding, &tokens, -1, false, false)?;
+        trace::layer(|| "token_embedding".to_owned(), &x);
         Ok(Embedded {
             x: x.f_add(&places)?,
             end,

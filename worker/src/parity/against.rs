@@ -83,14 +83,16 @@ pub fn layers(model: &Model, inputs: &Recording) -> Result<Vec<(String, Tensor)>
     };
     if let Some(image) = image {
         let image = image.f_to_kind(Kind::Float)?;
-        tower(["visual", "image_projector", "l2l_image_projector"], &|| {
-            model.encode_image(&image)
-        })?;
+        tower(
+            ["visual", "image_projector", "l2l_image_projector"],
+            &|| model.encode_image(&image),
+        )?;
     }
     if let Some(tokens) = tokens {
-        tower(["ln_final", "text_projector", "l2l_text_projector"], &|| {
-            model.encode_text(tokens)
-        })?;
+        tower(
+            ["ln_final", "text_projector", "l2l_text_projector"],
+            &|| model.encode_text(tokens),
+        )?;
     }
     Ok(all)
 }
@@ -99,11 +101,7 @@ pub fn layers(model: &Model, inputs: &Recording) -> Result<Vec<(String, Tensor)>
 ///
 /// # Errors
 /// As [`layers`], and if the two have no layer in common.
-pub fn compare(
-    model: &Model,
-    recording: &Recording,
-    tolerance: f64,
-) -> Result<Comparison, Error> {
+pub fn compare(model: &Model, recording: &Recording, tolerance: f64) -> Result<Comparison, Error> {
     let _guard = tch::no_grad_guard();
     let ours = layers(model, recording)?;
     let mut comparison = Comparison {

@@ -15,6 +15,7 @@ mod run;
 pub mod sampler;
 pub mod state_dicts;
 pub mod stopwords;
+pub mod synonyms;
 pub mod tokenizer;
 pub mod zeroshot;
 
@@ -89,7 +90,7 @@ fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String>
 }
 
 /// Every kind of file that this version knows.
-pub const CHECKERS: [Checker; 10] = [
+pub const CHECKERS: [Checker; 11] = [
     Checker {
         kind: "model",
         recognises: models::recognises,
@@ -134,6 +135,11 @@ pub const CHECKERS: [Checker; 10] = [
         kind: "tokens",
         recognises: tokenizer::recognises,
         check: |source| one("tokens", tokenizer::check(&source.value)),
+    },
+    Checker {
+        kind: "synonyms",
+        recognises: synonyms::recognises,
+        check: |source| synonyms::check(&source.value),
     },
     Checker {
         kind: "stop words",

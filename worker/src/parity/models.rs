@@ -123,7 +123,10 @@ impl Runs {
             group("buffers float32", buffers(&golden, single));
         }
         if !golden.momentum_params_after_step1.is_empty() {
-            group("momentum float32", momentum(&golden, self.tau, single, double));
+            group(
+                "momentum float32",
+                momentum(&golden, self.tau, single, double),
+            );
         }
         Ok(groups)
     }
@@ -382,10 +385,20 @@ fn steps(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
     // What has no gradient stays as it was filled.
     let still = |report: &mut Report, name: &String, want: &Param, got: Option<&Digest>| {
         let l2 = got.map_or(f64::NAN, |got| got.l2);
-        report.close(&format!("{name}.step1_l2"), l2, want.step1_l2, F64 * want.step1_l2);
+        report.close(
+            &format!("{name}.step1_l2"),
+            l2,
+            want.step1_l2,
+            F64 * want.step1_l2,
+        );
         let first = got.map_or(&[][..], |got| &got.first);
         for (i, (&got, &want)) in first.iter().zip(&want.step1_first8).enumerate() {
-            report.close(&format!("{name}.step1_first8[{i}]"), got, want, F64 * want.abs());
+            report.close(
+                &format!("{name}.step1_first8[{i}]"),
+                got,
+                want,
+                F64 * want.abs(),
+            );
         }
     };
     for pair in each_param(golden, &single.step1, &mut report, still) {

@@ -266,43 +266,43 @@ pub(super) fn run(
 }
 
 impl Experiment<'_> {
-/// One AdamW step, the momentum encoder's, and the clamp after them.
-fn step(&self) -> Result<(), String> {
-    let (model, optimizer) = (self.model, &self.golden.optimizer);
-    if optimizer.kind != "AdamW" {
-        return Err(format!(
-            "optimiser {} is not in this version",
-            optimizer.kind
-        ));
+    /// One AdamW step, the momentum encoder's, and the clamp after them.
+    fn step(&self) -> Result<(), String> {
+        let (model, optimizer) = (self.model, &self.golden.optimizer);
+        if optimizer.kind != "AdamW" {
+            return Err(format!(
+                "optimiser {} is not in this version",
+                optimizer.kind
+            ));
+        }
+        let (decay, no_decay) = model.registry().decay_split();
+        let group = |entries: Vec<&Entry>, weight_decay| {
+            let tensors = entries
+                .into_iter()
+                .map(|entry| entry.tensor.shallow_clone())
+                .collect();
+            let (lr, betas, eps) = (optimizer.lr, optimizer.betas, optimizer.eps);
+            (
+                tensors,
+                Hyper {
+                    lr,
+                    betas,
+                    eps,
+                    weight_decay,
+                },
+            )
+        };
+        let groups = vec![group(decay, optimizer.weight_decay), group(no_decay, 0.0)];
+        let mut adamw = AdamW::new(groups).map_err(|error| error.to_string())?;
+        adamw.step().map_err(|error| error.to_string())?;
+        adamw.zero_grad().map_err(|error| error.to_string())?;
+        if let Some(momentum) = &self.momentum {
+            momentum
+                .update(model, self.recipe.spec.momentum_tau)
+                .map_err(|error| error.to_string())?;
+        }
+        model
+            .clamp_logit_scales()
+            .map_err(|error| error.to_string())
     }
-    let (decay, no_decay) = model.registry().decay_split();
-    let group = |entries: Vec<&Entry>, weight_decay| {
-        let tensors = entries
-            .into_iter()
-            .map(|entry| entry.tensor.shallow_clone())
-            .collect();
-        let (lr, betas, eps) = (optimizer.lr, optimizer.betas, optimizer.eps);
-        (
-            tensors,
-            Hyper {
-                lr,
-                betas,
-                eps,
-                weight_decay,
-            },
-        )
-    };
-    let groups = vec![group(decay, optimizer.weight_decay), group(no_decay, 0.0)];
-    let mut adamw = AdamW::new(groups).map_err(|error| error.to_string())?;
-    adamw.step().map_err(|error| error.to_string())?;
-    adamw.zero_grad().map_err(|error| error.to_string())?;
-    if let Some(momentum) = &self.momentum {
-        momentum
-            .update(model, self.recipe.spec.momentum_tau)
-            .map_err(|error| error.to_string())?;
-    }
-    model
-        .clamp_logit_scales()
-        .map_err(|error| error.to_string())
-}
 }
