@@ -55,14 +55,8 @@ fn vit() -> Vision {
 fn options(num_augs: usize) -> Options {
     Options {
         num_augs,
-        text_dropout_prob: 0.0,
-        text_drop_path_prob: 0.0,
-        truncate: false,
-        checkpoint_grad: false,
         seed: 7,
-        kind: Kind::Float,
-        device: Device::Cpu,
-        group: None,
+        ..Options::default()
     }
 }
 

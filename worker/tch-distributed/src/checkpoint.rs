@@ -38,19 +38,6 @@ pub fn is_recomputing() -> bool {
     RECOMPUTING.get()
 }
 
-/// Runs `f` as a second forward pass over what has been forward once already, for its graph: inside,
-/// [`is_recomputing`] is true.
-pub fn recomputing<T>(f: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            RECOMPUTING.set(self.0);
-        }
-    }
-    let _restore = Restore(RECOMPUTING.replace(true));
-    f()
-}
-
 type Closure = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>>;
 
 /// Runs `f` on `inputs` without keeping what its backward pass needs; that is computed again, by running
