@@ -6,6 +6,7 @@ pub mod cli;
 pub mod commands;
 pub mod data;
 pub mod eval;
+pub mod exchange;
 pub mod failure;
 pub mod image;
 pub mod loss;

@@ -220,11 +220,6 @@ impl Rules<'_> {
                     at,
                     format!("child {child_name} {why}; use base {meant} with it, not {base_name}"),
                 );
-            } else if !child.is_trainable() {
-                self.add(
-                    at,
-                    format!("child {child_name} cannot be trained yet; CLIP and CL2L can"),
-                );
             }
         }
     }

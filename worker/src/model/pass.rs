@@ -7,6 +7,8 @@ pub(super) struct Pass {
     pub(super) train: bool,
     /// Blocks recompute their activations in backward instead of keeping them.
     pub(super) checkpoint: bool,
+    /// In training: the same samples went through before, and running statistics hold them already.
+    pub(super) again: bool,
 }
 
 impl Pass {
@@ -14,6 +16,7 @@ impl Pass {
     pub(super) const EVAL: Self = Self {
         train: false,
         checkpoint: false,
+        again: false,
     };
 
     /// A pass in training mode.
@@ -21,6 +24,7 @@ impl Pass {
         Self {
             train: true,
             checkpoint,
+            again: false,
         }
     }
 }

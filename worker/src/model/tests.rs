@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rocket_common::experiment::{
-    Base, Child, LossAvgOrSum, Model as Spec, ProjType, Vision, VitArch, VitDims,
+    Base, Child, Model as Spec, ProjType, Train, Vision, VitArch, VitDims,
 };
 use tch::{Device, Kind, Tensor};
 
 use super::*;
-use crate::loss::{Gathered, LossOptions, LossOutput, Normalised, contrastive};
+use crate::loss::{Alone, LossOutput, Objective};
 
 const SIDE: i64 = 32;
 
@@ -55,14 +55,8 @@ fn vit() -> Vision {
 fn options(num_augs: usize) -> Options {
     Options {
         num_augs,
-        text_dropout_prob: 0.0,
-        text_drop_path_prob: 0.0,
-        truncate: false,
-        checkpoint_grad: false,
         seed: 7,
-        kind: Kind::Float,
-        device: Device::Cpu,
-        group: None,
+        ..Options::default()
     }
 }
 
@@ -95,12 +89,13 @@ fn batch(num_augs: usize, kind: Kind) -> Batch {
 
 fn loss(model: &Model, batch: &Batch) -> LossOutput {
     let embeddings = model.encode(batch, true).expect("encodes");
-    let local = Normalised::new(&embeddings).expect("normalises");
-    let options = LossOptions {
+    let train = Train {
         label_smoothing: 0.1,
-        join: LossAvgOrSum::Avg,
+        ..Train::default()
     };
-    contrastive(&local, &Gathered::alone(&local), 0, options).expect("a loss")
+    Objective::new(Child::Cl2l, &train)
+        .compute(&embeddings, &Alone)
+        .expect("a loss")
 }
 
 /// Loss and gradients by name, in float64.

@@ -1,5 +1,7 @@
 //! What is not read of a pickle, and how that is said.
 
+use super::Dialect;
+
 /// Why a pickle is not read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PickleError {
@@ -11,13 +13,16 @@ pub enum PickleError {
     },
     /// It wants something of Python's that is no plain value.
     #[error(
-        "the pickle calls for '{name}' (byte {at}), which is refused: only numpy arrays, dicts, lists, tuples, text and numbers are read, and no code is run"
+        "the pickle calls for '{name}' (byte {at}), which is refused: only {}dicts, lists, tuples, text and numbers are read, and no code is run",
+        match dialect { Dialect::Numpy => "numpy arrays, ", Dialect::Torch => "tensors, argparse.Namespace, " }
     )]
     Refused {
         /// Module and name.
         name: String,
         /// Offset of the opcode.
         at: usize,
+        /// What would have been read.
+        dialect: Dialect,
     },
     /// An opcode that is not read.
     #[error("the pickle holds opcode {name} (byte {at}), which is not read")]
