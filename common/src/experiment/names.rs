@@ -48,10 +48,10 @@ impl Child {
         }
     }
 
-    /// Whether this version can train it.
+    /// Whether its loss has targets that a momentum encoder can give.
     #[must_use]
-    pub fn is_trainable(self) -> bool {
-        matches!(self, Self::Clip | Self::Cl2l)
+    pub fn takes_targets(self) -> bool {
+        matches!(self, Self::Siamlip | Self::Swalipv1)
     }
 }
 

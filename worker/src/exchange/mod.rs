@@ -35,7 +35,7 @@ use tch::Tensor;
 pub use args::{args_of, experiment_of, model_name};
 pub use open_clip::{CONFIG_FILE, Head, WEIGHTS_FILE, to_open_clip};
 pub use optimizer::{Group, Moments, PtOptimizer};
-pub use pt::{PtCheckpoint, Scaler, read, read_pt};
+pub use pt::{PtCheckpoint, read, read_pt};
 pub use pt_writer::{Form, write_pt};
 pub use source::{Source, write_safetensors};
 pub use training::{ForTraining, Progress, load_for_training, load_text_encoder};

@@ -8,11 +8,12 @@ use rocket_common::atomic;
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use serde_json::Value as Json;
+use tch_distributed::ScalerState;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::pickler::{Pickled, Py, keyed, pickle};
-use super::{PtCheckpoint, PtOptimizer, Result, Scaler, Tensors};
+use super::{PtCheckpoint, PtOptimizer, Result, Tensors};
 
 /// torch.save puts tensors at multiples of it, so that they can be mapped.
 const ALIGNMENT: u16 = 64;
@@ -160,7 +161,7 @@ fn optimizer_dict(optimizer: &PtOptimizer) -> Py {
     ])
 }
 
-fn scaler_dict(scaler: &Scaler) -> Py {
+fn scaler_dict(scaler: &ScalerState) -> Py {
     Py::dict([
         ("scale", Py::Float(scaler.scale)),
         ("growth_factor", Py::Float(scaler.growth_factor)),

@@ -6,83 +6,43 @@
 use rocket_common::experiment::LossAvgOrSum;
 use tch::{Kind, Reduction, TchError, Tensor};
 
+use super::LossOutput;
+use super::normalise::{normalise, normalise_all, widen};
+use super::ranks::Ranks;
 use crate::model::Embeddings;
-
-/// Smallest norm that is divided by, as in torch's `normalize`.
-const NORM_EPS: f64 = 1e-12;
 
 /// L2-normalised embeddings of one rank, ready to be gathered.
 #[derive(Debug)]
-pub struct Normalised {
+pub(super) struct Normalised {
     /// Weak views, `[B, E]`.
-    pub image: Tensor,
+    pub(super) image: Tensor,
     /// Global captions, `[B, E]`.
-    pub text: Tensor,
+    pub(super) text: Tensor,
     /// Strong views, A of `[B, E]`.
-    pub image_local: Vec<Tensor>,
+    pub(super) image_local: Vec<Tensor>,
     /// Augmented captions, A of `[B, E]`.
-    pub text_local: Vec<Tensor>,
+    pub(super) text_local: Vec<Tensor>,
     /// Factor of the global logits.
-    pub logit_scale: Tensor,
+    pub(super) logit_scale: Tensor,
     /// Factor of the local logits.
-    pub h_logit_scale: Tensor,
-}
-
-/// Divides rows by their Euclidean norm.
-fn normalise(x: &Tensor) -> Result<Tensor, TchError> {
-    let norm = x
-        .f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?
-        .f_clamp_min(NORM_EPS)?;
-    x.f_div(&norm)
-}
-
-fn normalise_all(views: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
-    views.iter().map(normalise).collect()
+    pub(super) h_logit_scale: Tensor,
 }
 
 impl Normalised {
     /// Normalises what the model encoded.
-    ///
-    /// # Errors
-    /// If torch fails.
-    pub fn new(embeddings: &Embeddings) -> Result<Self, TchError> {
-        Self::from_parts(
-            &embeddings.z_image,
-            &embeddings.z_text,
-            &embeddings.h_image_local,
-            &embeddings.h_text_local,
-            &embeddings.logit_scale,
-            &embeddings.h_logit_scale,
-        )
-    }
-
-    /// Normalises embeddings `[B, E]` of the weak view and of the A strong ones.
-    ///
-    /// # Errors
-    /// If torch fails.
-    pub fn from_parts(
-        image: &Tensor,
-        text: &Tensor,
-        image_local: &[Tensor],
-        text_local: &[Tensor],
-        logit_scale: &Tensor,
-        h_logit_scale: &Tensor,
-    ) -> Result<Self, TchError> {
+    pub(super) fn new(embeddings: &Embeddings) -> Result<Self, TchError> {
         Ok(Self {
-            image: normalise(image)?,
-            text: normalise(text)?,
-            image_local: normalise_all(image_local)?,
-            text_local: normalise_all(text_local)?,
-            logit_scale: logit_scale.shallow_clone(),
-            h_logit_scale: h_logit_scale.shallow_clone(),
+            image: normalise(&embeddings.z_image)?,
+            text: normalise(&embeddings.z_text)?,
+            image_local: normalise_all(&embeddings.h_image_local)?,
+            text_local: normalise_all(&embeddings.h_text_local)?,
+            logit_scale: widen(&embeddings.logit_scale)?,
+            h_logit_scale: widen(&embeddings.h_logit_scale)?,
         })
     }
 
     /// Everything that is gathered as one tensor `[2 + 2A, B, E]`, so that one collective does.
-    ///
-    /// # Errors
-    /// If torch fails.
-    pub fn payload(&self) -> Result<Tensor, TchError> {
+    fn payload(&self) -> Result<Tensor, TchError> {
         let mut all = vec![&self.image, &self.text];
         all.extend(&self.image_local);
         all.extend(&self.text_local);
@@ -92,17 +52,34 @@ impl Normalised {
 
 /// Normalised embeddings of all ranks, `[W B, E]` each, rank after rank.
 #[derive(Debug)]
-pub struct Gathered {
-    image: Tensor,
-    text: Tensor,
-    image_local: Vec<Tensor>,
-    text_local: Vec<Tensor>,
+pub(super) struct Gathered {
+    /// Of the weak views.
+    pub(super) image: Tensor,
+    /// Of the global captions.
+    pub(super) text: Tensor,
+    /// Of the strong views.
+    pub(super) image_local: Vec<Tensor>,
+    /// Of the augmented captions.
+    pub(super) text_local: Vec<Tensor>,
 }
 
 impl Gathered {
-    /// One rank alone: its own embeddings, with their gradient.
-    #[must_use]
-    pub fn alone(local: &Normalised) -> Self {
+    /// Gathers this rank's embeddings and the others'. One rank alone takes its own as they are, with
+    /// their gradient; over several they carry gradient, this rank's own block included, only `with_grad`:
+    /// without is the reference's semantics.
+    pub(super) fn of(
+        local: &Normalised,
+        ranks: &dyn Ranks,
+        with_grad: bool,
+    ) -> Result<Self, TchError> {
+        if ranks.size() == 1 {
+            Ok(Self::alone(local))
+        } else {
+            Self::from_payloads(&ranks.gather(&local.payload()?, with_grad)?)
+        }
+    }
+
+    fn alone(local: &Normalised) -> Self {
         let views = |views: &[Tensor]| views.iter().map(Tensor::shallow_clone).collect();
         Self {
             image: local.image.shallow_clone(),
@@ -112,13 +89,8 @@ impl Gathered {
         }
     }
 
-    /// Out of the gathered payloads `[W, 2 + 2A, B, E]`. Whether gradient flows through them is the
-    /// gatherer's choice: a plain gather gives none, this rank's own block included, which is the
-    /// reference's semantics at W > 1; a differentiable one is `gather_with_grad`.
-    ///
-    /// # Errors
-    /// If the shape is another one.
-    pub fn from_payloads(all: &Tensor) -> Result<Self, TchError> {
+    /// Out of the gathered payloads `[W, 2 + 2A, B, E]`.
+    fn from_payloads(all: &Tensor) -> Result<Self, TchError> {
         let (ranks, views, b, e) = all.size4()?;
         // [W, V, B, E] -> V of [W B, E].
         let mut views_all = all
@@ -143,20 +115,11 @@ impl Gathered {
 
 /// What the loss does beyond the embeddings.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LossOptions {
+pub(super) struct ContrastiveOptions {
     /// Label smoothing of the local terms.
-    pub label_smoothing: f64,
+    pub(super) label_smoothing: f64,
     /// How the modalities join.
-    pub join: LossAvgOrSum,
-}
-
-/// A loss with its parts.
-#[derive(Debug)]
-pub struct LossOutput {
-    /// The scalar to run backward from.
-    pub total: Tensor,
-    /// Every term, accuracy and scale under the reference's name, detached scalars; `loss` is first.
-    pub terms: Vec<(String, Tensor)>,
+    pub(super) join: LossAvgOrSum,
 }
 
 /// Cross-entropy and top-1 in per cent of logits `[N, classes]`.
@@ -207,14 +170,11 @@ fn local_entropy(
 }
 
 /// CLIP's and CL2L's loss. Without augmented views it is CLIP's to the bit.
-///
-/// # Errors
-/// If shapes do not fit or torch fails.
-pub fn contrastive(
+pub(super) fn contrastive(
     local: &Normalised,
     all: &Gathered,
     rank: usize,
-    options: LossOptions,
+    options: ContrastiveOptions,
 ) -> Result<LossOutput, TchError> {
     let b = local.image.size()[0];
     let place = (Kind::Int64, local.image.device());

@@ -1,7 +1,14 @@
 //! Losses over embeddings. Knows nothing of towers, files, or of who gathers.
 
+mod barlip;
 mod contrastive;
+mod normalise;
+mod objective;
 mod ranks;
+mod siamlip;
+mod swalip;
+mod together;
 
-pub use contrastive::{Gathered, LossOptions, LossOutput, Normalised, contrastive};
+pub use objective::{LossOutput, Objective};
 pub use ranks::{Alone, Ranks};
+pub use together::Together;

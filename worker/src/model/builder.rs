@@ -29,7 +29,8 @@ struct Shared {
     registry: RefCell<Registry>,
     kind: Kind,
     device: Device,
-    seed: u64,
+    /// `None` leaves parameters without first values, for whoever fills them all.
+    seed: Option<u64>,
 }
 
 /// A place in the tree of names.
@@ -40,8 +41,8 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// The root of a new registry.
-    pub(super) fn root(kind: Kind, device: Device, seed: u64) -> Self {
+    /// The root of a new registry. Without a seed, parameters have no first values but zero.
+    pub(super) fn root(kind: Kind, device: Device, seed: Option<u64>) -> Self {
         let registry = RefCell::new(Registry::default());
         Self {
             shared: Rc::new(Shared {
@@ -75,15 +76,17 @@ impl Scope {
     pub(super) fn param(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
         let name = self.full(name);
         let mut value = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
-        // The generator is the process's: models that two threads build must not share its draws.
-        let drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
-        tch::manual_seed(seed_of(self.shared.seed, &name));
-        let _ = match init {
-            Init::Const(constant) => value.f_fill_(constant)?,
-            Init::Normal(std) => value.f_normal_(0.0, std)?,
-            Init::Uniform(bound) => value.f_uniform_(-bound, bound)?,
-        };
-        drop(drawing);
+        if let Some(seed) = self.shared.seed {
+            // The generator is the process's: models that two threads build must not share its draws.
+            let drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+            tch::manual_seed(seed_of(seed, &name));
+            let _ = match init {
+                Init::Const(constant) => value.f_fill_(constant)?,
+                Init::Normal(std) => value.f_normal_(0.0, std)?,
+                Init::Uniform(bound) => value.f_uniform_(-bound, bound)?,
+            };
+            drop(drawing);
+        }
         let value = value
             .f_to_kind(self.shared.kind)?
             .f_to_device(self.shared.device)?
@@ -93,6 +96,11 @@ impl Scope {
             .registry
             .borrow_mut()
             .push(name, Role::Parameter, value))
+    }
+
+    /// Registers a parameter that no optimiser trains.
+    pub(super) fn frozen(&self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
+        Ok(self.param(name, shape, init)?.f_set_requires_grad(false)?)
     }
 
     /// Registers a buffer of one value; `Kind::Int64` ones keep their kind.

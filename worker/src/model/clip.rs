@@ -1,16 +1,20 @@
-//! CLIP (arXiv 2103.00020) and CL2L (arXiv 2305.08675): two towers, their projectors and scales.
+//! CLIP (arXiv 2103.00020) and CL2L (arXiv 2305.08675): two towers, their projectors and scales, and
+//! the heads of a child.
 
-use rocket_common::experiment::{Base, Child, Experiment, Model as Spec, ProjType};
-use tch::{Device, Kind, Tensor};
+use rocket_common::experiment::{Base, Child, Model as Spec, ProjType};
+use tch::Tensor;
 
 use super::batch::Batch;
-use super::batch_norm::SyncGroup;
 use super::builder::{Init, Scope};
-use super::embeddings::{ChildEmbeddings, Embeddings, Encoded};
+use super::children::ChildHeads;
+use super::embeddings::{Embeddings, Encoded, Targets};
+use super::features::Features;
 use super::heads::{Projector, ProjectorSize};
 use super::layers::Linear;
+use super::options::Options;
 use super::pass::Pass;
-use super::registry::Registry;
+use super::registry::{LoadError, Registry};
+use super::segments::{Checkpoint, Plan};
 use super::text::TextTower;
 use super::transformer::Noise;
 use super::vision::{Tower, VisionSize};
@@ -21,71 +25,43 @@ pub const LOGIT_SCALE_MAX: f64 = 4.6052;
 /// Hidden width of the CL2L projectors, which the reference does not let be chosen.
 const L2L_HIDDEN: i64 = 4096;
 
-/// What a model needs besides its own section of the experiment.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Strong views per sample; 0 for base CLIP whatever is said here.
-    pub num_augs: usize,
-    /// Dropout in the text tower, augmented captions only.
-    pub text_dropout_prob: f64,
-    /// Stochastic depth in the text tower, augmented captions only.
-    pub text_drop_path_prob: f64,
-    /// Compute text only up to the longest caption of the batch.
-    pub truncate: bool,
-    /// Recompute the blocks' activations in backward.
-    pub checkpoint_grad: bool,
-    /// Seed of the first values.
-    pub seed: u64,
-    /// Kind of parameters and activations: `Float`, or `Double` for parity.
-    pub kind: Kind,
-    /// Where the tensors live.
-    pub device: Device,
-    /// Ranks over which batch norms are synchronised.
-    pub group: SyncGroup,
-}
-
-impl Options {
-    /// The options of an experiment.
-    #[must_use]
-    pub fn of(experiment: &Experiment, device: Device, group: SyncGroup) -> Self {
-        Self {
-            num_augs: experiment.augment.num_augs,
-            text_dropout_prob: experiment.text.text_dropout_prob,
-            text_drop_path_prob: experiment.text.text_drop_path_prob,
-            truncate: experiment.text.truncate,
-            checkpoint_grad: experiment.train.checkpoint_grad,
-            seed: experiment.seed,
-            kind: Kind::Float,
-            device,
-            group,
-        }
-    }
-}
-
-/// A model of base CLIP or CL2L with child CLIP or CL2L.
+/// A model of base CLIP or CL2L with any child.
 #[derive(Debug)]
 pub struct Model {
     registry: Registry,
-    vision: Tower,
+    pub(super) vision: Tower,
     vision_size: VisionSize,
-    text: TextTower,
+    pub(super) text: TextTower,
     image_projector: Projector,
     text_projector: Projector,
     logit_scale: Tensor,
     local: LocalHeads,
+    child: ChildHeads,
+    detach_proj: bool,
     num_augs: usize,
     noise: Noise,
-    checkpoint: bool,
+    pub(super) checkpoint: Checkpoint,
+}
+
+/// What [`Model::init_text_encoder`] did, by name.
+#[derive(Debug, Default)]
+pub struct TextInit {
+    /// Copied.
+    pub loaded: Vec<String>,
+    /// Of this model, not in the source: they keep their first values.
+    pub fresh: Vec<String>,
+    /// In the source, not of this model, such as more blocks than it has.
+    pub unknown: Vec<String>,
 }
 
 /// Heads of the augmented views.
 #[derive(Debug)]
 enum LocalHeads {
-    /// Child CLIP: the CLIP heads, and no h in evaluation.
+    /// Children CLIP and SWALIPV1: the CLIP heads, and no h in evaluation.
     Clip,
-    /// Child CL2L without `separate_proj`: the CLIP heads under a second name.
+    /// Children of CL2L without `separate_proj`: the CLIP heads under a second name.
     Tied,
-    /// Child CL2L with `separate_proj`.
+    /// Children of CL2L with `separate_proj`.
     Own {
         image: Projector,
         text: Projector,
@@ -99,14 +75,15 @@ impl Model {
     /// # Errors
     /// If the section is not resolved, asks for what this version lacks, or has sizes that do not fit.
     pub fn new(spec: &Spec, options: &Options) -> Result<Self> {
+        Self::build(spec, options, Some(options.seed))
+    }
+
+    /// As [`Model::new`]; without a seed the parameters are left for another model's.
+    pub(super) fn build(spec: &Spec, options: &Options, seed: Option<u64>) -> Result<Self> {
         let base = spec.base.ok_or(Error::Unresolved("base"))?;
         let child = spec.child.ok_or(Error::Unresolved("child"))?;
         let vision = spec.vision.as_ref().ok_or(Error::Unresolved("vision"))?;
-        let cl2l = match child {
-            Child::Clip => false,
-            Child::Cl2l => true,
-            other => return Err(Error::NotInThisVersion(format!("model.child {other:?}"))),
-        };
+        let cl2l = !matches!(child, Child::Clip | Child::Swalipv1);
         check_text(spec)?;
         let vision_size = VisionSize::of(vision)?;
         let num_augs = if base == Base::Clip {
@@ -118,7 +95,7 @@ impl Model {
         let group = &options.group;
 
         // This order is the registry's, and so the reference's.
-        let root = Scope::root(options.kind, options.device, options.seed);
+        let root = Scope::root(options.kind, options.device, seed);
         let positions = TextTower::positions(&root, spec)?;
         let scale = |name: &str, temperature: f64| {
             root.param(name, &[], Init::Const((1.0 / temperature).ln()))
@@ -127,6 +104,7 @@ impl Model {
         let l2l_logit_scale = separate
             .then(|| scale("l2l_logit_scale", 0.1))
             .transpose()?;
+        let child_scale = ChildHeads::scale(&root, spec)?;
         let vision = Tower::new(&root.sub("visual"), vision_size, group)?;
         let text = TextTower::new(&root, spec, positions, options.truncate)?;
         let clip_head = |name: &str, input: i64| {
@@ -166,15 +144,20 @@ impl Model {
             }
             None => LocalHeads::Clip,
         };
+        let widths = [image_width, text_width];
+        let child = ChildHeads::new(&root, spec, widths, child_scale, group)?;
         let mut registry = root.into_registry();
-        if separate && num_augs == 0 {
-            registry.freeze("l2l_");
+        if num_augs == 0 {
+            // Nothing reaches the heads of views that there are none of.
+            for prefix in ["l2l_"].iter().chain(&ChildHeads::LOCAL) {
+                registry.freeze(prefix);
+            }
         }
         let noise = Noise {
             dropout: options.text_dropout_prob,
             drop_path: options.text_drop_path_prob,
         };
-        let checkpoint = options.checkpoint_grad;
+        let checkpoint = Checkpoint::of(options);
         Ok(Self {
             registry,
             vision,
@@ -184,6 +167,8 @@ impl Model {
             text_projector,
             logit_scale,
             local,
+            child,
+            detach_proj: spec.detach_proj,
             num_augs,
             noise,
             checkpoint,
@@ -208,16 +193,41 @@ impl Model {
         self.vision_size
     }
 
-    /// Encodes every view of a batch, with gradients unless the caller turned them off.
+    fn pass(train: bool) -> Pass {
+        if train { Pass::TRAIN } else { Pass::EVAL }
+    }
+
+    /// Encodes every view of a batch, with gradients unless the caller turned them off: the features,
+    /// projected.
     ///
     /// # Errors
     /// If the batch has another number of views or other sizes than the model, or torch fails.
     pub fn encode(&self, batch: &Batch, train: bool) -> Result<Embeddings> {
-        let pass = if train {
-            Pass::train(self.checkpoint)
-        } else {
-            Pass::EVAL
+        self.project(&self.features(batch, train)?, train)
+    }
+
+    /// The towers' features of every view of a batch.
+    ///
+    /// # Errors
+    /// If the batch has another number of views or other sizes than the model, or torch fails.
+    pub fn features(&self, batch: &Batch, train: bool) -> Result<Features> {
+        self.features_in(batch, Self::pass(train))
+    }
+
+    /// The features of a batch that went through [`Model::features`] in training before: the same, to
+    /// the bit if the generators are where they were then, but running statistics stay as they are.
+    ///
+    /// # Errors
+    /// As [`Model::features`].
+    pub fn features_again(&self, batch: &Batch) -> Result<Features> {
+        let pass = Pass {
+            again: true,
+            ..Pass::TRAIN
         };
+        self.features_in(batch, pass)
+    }
+
+    fn features_in(&self, batch: &Batch, pass: Pass) -> Result<Features> {
         let (b, views, context) = batch.tokens.size3()?;
         let augs = self.num_augs as i64;
         if views != 1 + augs || batch.images_local.len() != self.num_augs {
@@ -226,31 +236,47 @@ impl Model {
                 batch.images_local.len()
             )));
         }
-        let mut images = self.encode_views(batch, pass)?.into_iter();
-        let feats_image = images.next().ok_or(Error::Unresolved("views"))?;
-        let feats_image_local: Vec<Tensor> = images.collect();
-        let z_image = self.image_projector.forward(&feats_image, pass)?;
-
         // Views before samples: [B, V, C] -> [V * B, C].
         let tokens = batch
             .tokens
             .f_transpose(0, 1)?
             .f_reshape([views * b, context])?;
-        let text = self.text.embed(&tokens)?;
-        let feats_text = if !train || self.noise.is_none() || augs == 0 {
-            self.text.forward(&text, Noise::NONE, pass)?
+        let ends = self.text.ends(&tokens)?;
+        // Only augmented captions get noise; without noise all are one batch.
+        let noisy = if pass.train && !self.noise.is_none() {
+            b
         } else {
-            let global = self.text.forward(&text.rows(0, b)?, Noise::NONE, pass)?;
-            let local = self
-                .text
-                .forward(&text.rows(b, augs * b)?, self.noise, pass)?;
-            Tensor::f_cat(&[global, local], 0)?
+            views * b
         };
+        let noisy = usize::try_from(noisy).unwrap_or(usize::MAX);
+        let [vision_plan, text_plan] = self.plans(batch, &ends, noisy)?.0;
+        let mut images = self.encode_views(batch, pass, &vision_plan)?.into_iter();
+        let image = images.next().ok_or(Error::Unresolved("views"))?;
+        let feats_text = self
+            .text
+            .forward(&tokens, &ends, noisy, self.noise, pass, &text_plan)?;
         let mut texts = feats_text.f_split(b, 0)?.into_iter();
-        let feats_text = texts.next().ok_or(Error::Unresolved("captions"))?;
-        let feats_text_local: Vec<Tensor> = texts.collect();
-        let z_text = self.text_projector.forward(&feats_text, pass)?;
+        Ok(Features {
+            image,
+            text: texts.next().ok_or(Error::Unresolved("captions"))?,
+            image_local: images.collect(),
+            text_local: texts.collect(),
+        })
+    }
 
+    /// Projects features to what losses take.
+    ///
+    /// # Errors
+    /// If the features have other views or widths than the model, or torch fails.
+    pub fn project(&self, features: &Features, train: bool) -> Result<Embeddings> {
+        let pass = Self::pass(train);
+        let z_image = self.image_projector.forward(&features.image, pass)?;
+        let z_text = if self.detach_proj {
+            let feats = features.text.f_detach()?;
+            self.text_projector.forward(&feats, pass)?
+        } else {
+            self.text_projector.forward(&features.text, pass)?
+        };
         let (image_head, text_head) = self.local_heads();
         let project = |head: &Projector, feats: &[Tensor]| -> Result<Vec<Tensor>> {
             feats
@@ -263,34 +289,43 @@ impl Model {
             LocalHeads::Own { logit_scale, .. } => logit_scale.f_exp()?,
             LocalHeads::Clip | LocalHeads::Tied => logit_scale.shallow_clone(),
         };
+        let clones = |views: &[Tensor]| views.iter().map(Tensor::shallow_clone).collect();
         Ok(Embeddings {
-            h_image_local: project(image_head, &feats_image_local)?,
-            h_text_local: project(text_head, &feats_text_local)?,
-            feats_image,
-            feats_text,
-            feats_image_local,
-            feats_text_local,
+            h_image_local: project(image_head, &features.image_local)?,
+            h_text_local: project(text_head, &features.text_local)?,
+            feats_image: features.image.shallow_clone(),
+            feats_text: features.text.shallow_clone(),
+            feats_image_local: clones(&features.image_local),
+            feats_text_local: clones(&features.text_local),
             z_image,
             z_text,
             logit_scale,
             h_logit_scale,
-            child: ChildEmbeddings::None,
+            child: self.child.forward(features, pass)?,
         })
+    }
+
+    /// What this model gives as a momentum encoder; `None` for a child without targets.
+    pub(super) fn targets(&self, features: &Features) -> Result<Option<Targets>> {
+        self.child.targets(features, Pass::TRAIN)
     }
 
     /// Image features of the weak view, then of the strong ones. A tower with batch norms takes view
     /// after view, as each has statistics of its own; any other takes them as one batch.
-    fn encode_views(&self, batch: &Batch, pass: Pass) -> Result<Vec<Tensor>> {
+    fn encode_views(&self, batch: &Batch, pass: Pass, plan: &Plan) -> Result<Vec<Tensor>> {
         let all = || std::iter::once(&batch.image_global).chain(&batch.images_local);
         let size = batch.image_global.size();
         let alike = all().all(|image| image.size() == size);
         if self.num_augs == 0 || self.vision_size.mixes_samples() || !alike {
             return all()
-                .map(|image| self.vision.forward(image, pass))
+                .map(|image| self.vision.forward(image, pass, plan))
                 .collect();
         }
         let joined = Tensor::f_cat(&all().collect::<Vec<_>>(), 0)?;
-        Ok(self.vision.forward(&joined, pass)?.f_split(size[0], 0)?)
+        Ok(self
+            .vision
+            .forward(&joined, pass, plan)?
+            .f_split(size[0], 0)?)
     }
 
     fn local_heads(&self) -> (&Projector, &Projector) {
@@ -316,7 +351,7 @@ impl Model {
     /// If the sizes do not fit or torch fails.
     pub fn encode_image(&self, images: &Tensor) -> Result<Encoded> {
         let _guard = tch::no_grad_guard();
-        let feats = self.vision.forward(images, Pass::EVAL)?;
+        let feats = self.vision.forward(images, Pass::EVAL, &Plan::Keep)?;
         self.encoded(feats, &self.image_projector, self.local_heads().0)
     }
 
@@ -326,9 +361,88 @@ impl Model {
     /// If the sizes do not fit or torch fails.
     pub fn encode_text(&self, tokens: &Tensor) -> Result<Encoded> {
         let _guard = tch::no_grad_guard();
-        let text = self.text.embed(tokens)?;
-        let feats = self.text.forward(&text, Noise::NONE, Pass::EVAL)?;
+        let ends = self.text.ends(tokens)?;
+        let (none, keep) = (Noise::NONE, &Plan::Keep);
+        let feats = self
+            .text
+            .forward(tokens, &ends, usize::MAX, none, Pass::EVAL, keep)?;
         self.encoded(feats, &self.text_projector, self.local_heads().1)
+    }
+
+    /// Token ids `[N, context_length]` to features `[N, text width]`, in training mode and with gradients.
+    ///
+    /// # Errors
+    /// If the sizes do not fit or torch fails.
+    pub fn text_features(&self, tokens: &Tensor) -> Result<Tensor> {
+        let text = self.text.embed(tokens)?;
+        self.text.forward(&text, Noise::NONE, self.pass(true))
+    }
+
+    /// SWALIPV1's trainable prototypes, which the recipe holds still at first.
+    #[must_use]
+    pub fn prototypes(&self) -> Vec<Tensor> {
+        let all = self.registry.trainable();
+        let learnt = all.filter(|entry| entry.name.contains("prototypes"));
+        learnt.map(|entry| entry.tensor.shallow_clone()).collect()
+    }
+
+    /// Turns off every gradient.
+    pub(super) fn freeze(&mut self) {
+        self.registry.freeze("");
+    }
+
+    /// Copies the text tower's blocks out of named tensors (`init_text_encoder`): those whose names hold
+    /// `transformer`, as in the reference; embeddings of tokens and places stay fresh, and so does what the
+    /// source lacks. A `module.` in front of a name is passed over.
+    ///
+    /// # Errors
+    /// If none of the names is one of the text tower's, a shape differs, or torch fails; nothing is copied
+    /// then.
+    pub fn init_text_encoder<'a>(
+        &self,
+        source: impl IntoIterator<Item = (&'a str, &'a Tensor)>,
+    ) -> Result<TextInit> {
+        let mut init = TextInit::default();
+        let mut chosen: Vec<(&Tensor, &Tensor)> = Vec::new();
+        let mut mismatched = LoadError::default();
+        for (name, theirs) in source {
+            let name = name.replace("module.", "");
+            if !name.contains("transformer") {
+                continue;
+            }
+            match self.registry.get(&name) {
+                None => init.unknown.push(name),
+                Some(ours) if ours.size() != theirs.size() => {
+                    let sizes = (ours.size(), theirs.size());
+                    mismatched.mismatched.push((name, sizes.0, sizes.1));
+                }
+                Some(ours) => {
+                    chosen.push((ours, theirs));
+                    init.loaded.push(name);
+                }
+            }
+        }
+        let ours = self.registry.entries().iter().map(|entry| &entry.name);
+        let ours = ours.filter(|name| name.contains("transformer"));
+        init.fresh = ours
+            .filter(|name| !init.loaded.contains(name))
+            .cloned()
+            .collect();
+        if !mismatched.mismatched.is_empty() {
+            return Err(mismatched.into());
+        }
+        if chosen.is_empty() {
+            return Err(Error::Dimensions(
+                "model.init_text_encoder: the checkpoint holds no text tower, whose names begin with \
+                 'transformer.resblocks.'"
+                    .to_owned(),
+            ));
+        }
+        let _guard = tch::no_grad_guard();
+        for (ours, theirs) in chosen {
+            ours.shallow_clone().f_copy_(theirs)?;
+        }
+        Ok(init)
     }
 
     /// Clamps the logit scales to `[0, LOGIT_SCALE_MAX]`; due after every optimiser step.

@@ -2,6 +2,8 @@
 
 use tch::Tensor;
 
+use super::{Error, Result};
+
 /// Embeddings of one rank's micro-batch, not normalised. B samples, E the embedding's width.
 #[derive(Debug)]
 pub struct Embeddings {
@@ -74,7 +76,94 @@ pub enum ChildEmbeddings {
     },
 }
 
+/// What a momentum encoder gives a child's loss. No gradient flows into it, and nothing is normalised.
+#[derive(Debug)]
+pub enum Targets {
+    /// SIAMLIP: projections.
+    Siamlip(Views),
+    /// SWALIPV1: cosines with the momentum encoder's own prototypes, `[B, swalip_num_proto]`.
+    Prototypes {
+        /// Of images.
+        image: Tensor,
+        /// Of captions.
+        text: Tensor,
+    },
+}
+
+impl Views {
+    /// Every tensor under its name with a prefix and an ending, `v_image` or `v_image_local_momentum.0`.
+    fn named(&self, prefix: &str, ending: &str) -> Vec<(String, &Tensor)> {
+        let mut all = vec![
+            (format!("{prefix}_image{ending}"), &self.image),
+            (format!("{prefix}_text{ending}"), &self.text),
+        ];
+        for (name, views) in [("image", &self.image_local), ("text", &self.text_local)] {
+            for (i, view) in views.iter().enumerate() {
+                all.push((format!("{prefix}_{name}_local{ending}.{i}"), view));
+            }
+        }
+        all
+    }
+}
+
+impl ChildEmbeddings {
+    fn named(&self) -> Vec<(String, &Tensor)> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Barlip { v } => v.named("v", ""),
+            Self::Siamlip { v, p, targets } => {
+                let mut all = v.named("v", "");
+                all.extend(p.named("p", ""));
+                if let Some(targets) = targets {
+                    all.extend(targets.named("v", "_momentum"));
+                }
+                all
+            }
+            Self::Prototypes {
+                image,
+                text,
+                targets,
+                logit_scale,
+            } => {
+                let mut all = vec![
+                    ("p_image".to_owned(), image),
+                    ("p_text".to_owned(), text),
+                    ("swalip_logit_scale".to_owned(), logit_scale),
+                ];
+                if let Some((image, text)) = targets {
+                    all.push(("p_image_momentum".to_owned(), image));
+                    all.push(("p_text_momentum".to_owned(), text));
+                }
+                all
+            }
+        }
+    }
+}
+
 impl Embeddings {
+    /// The same with the targets of a momentum encoder, which must be of the same child.
+    ///
+    /// # Errors
+    /// If the child is another, or takes no targets.
+    pub fn with_targets(mut self, given: Targets) -> Result<Self> {
+        match (&mut self.child, given) {
+            (ChildEmbeddings::Siamlip { targets, .. }, Targets::Siamlip(views)) => {
+                *targets = Some(views);
+            }
+            (ChildEmbeddings::Prototypes { targets, .. }, Targets::Prototypes { image, text }) => {
+                *targets = Some((image, text));
+            }
+            _ => {
+                return Err(Error::Dimensions(
+                    "targets of a momentum encoder go with the embeddings of the same child, SIAMLIP or \
+                     SWALIPV1"
+                        .to_owned(),
+                ));
+            }
+        }
+        Ok(self)
+    }
+
     /// Every tensor under the reference's output name, for comparing and recording.
     #[must_use]
     pub fn named(&self) -> Vec<(String, &Tensor)> {
@@ -100,6 +189,7 @@ impl Embeddings {
                     .map(|(i, view)| (format!("{name}.{i}"), view)),
             );
         }
+        all.extend(self.child.named());
         all
     }
 }

@@ -87,3 +87,65 @@ impl Projector {
         }
     }
 }
+
+/// One step of a [`Stack`].
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    /// A linear layer to this width, with a bias or without.
+    Linear(i64, bool),
+    /// Batch norm.
+    Norm,
+    /// Batch norm, then ReLU.
+    NormRelu,
+}
+
+#[derive(Debug)]
+enum Layer {
+    Linear(Linear),
+    Norm(BatchNorm),
+    NormRelu(BatchNorm),
+}
+
+/// Layers in a row, `[N, input]` to `[N, last width]`, named by their places as in torch's `Sequential`.
+#[derive(Debug)]
+pub(super) struct Stack(Vec<Layer>);
+
+impl Stack {
+    pub(super) fn new(
+        scope: &Scope,
+        input: i64,
+        steps: &[Step],
+        group: &SyncGroup,
+    ) -> Result<Self> {
+        let (mut width, mut place) = (input, 0);
+        let mut layers = Vec::with_capacity(steps.len());
+        for step in steps {
+            let scope = scope.sub(place);
+            layers.push(match *step {
+                Step::Linear(output, bias) => {
+                    let init = Linear::torch_default(width);
+                    let linear = Linear::new(&scope, [width, output], init, bias.then_some(init))?;
+                    width = output;
+                    Layer::Linear(linear)
+                }
+                Step::Norm => Layer::Norm(BatchNorm::new(&scope, width, 1.0, group)?),
+                Step::NormRelu => Layer::NormRelu(BatchNorm::new(&scope, width, 1.0, group)?),
+            });
+            // A ReLU has a place and no tensors.
+            place += if matches!(step, Step::NormRelu) { 2 } else { 1 };
+        }
+        Ok(Self(layers))
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, pass: Pass) -> Result<Tensor> {
+        let mut x = x.shallow_clone();
+        for layer in &self.0 {
+            x = match layer {
+                Layer::Linear(linear) => linear.forward(&x)?,
+                Layer::Norm(norm) => norm.forward(&x, pass)?,
+                Layer::NormRelu(norm) => norm.forward(&x, pass)?.f_relu_()?,
+            };
+        }
+        Ok(x)
+    }
+}

@@ -1,9 +1,11 @@
 //! The original's command line, as recorded in golden files, to our own sections.
 
-use rocket_common::experiment::{Base, Child, LossAvgOrSum, Model as Spec, ProjType, Vision};
+use rocket_common::experiment::{
+    Base, Child, LossAvgOrSum, Model as Spec, ProjType, Train, Vision,
+};
 use tch::{Device, Kind};
 
-use crate::loss::LossOptions;
+use crate::loss::Objective;
 use crate::model::Options;
 
 /// What the recorded flags say.
@@ -14,27 +16,12 @@ pub struct Recipe {
     /// What else the model needs.
     pub options: Options,
     /// What the loss needs.
-    pub loss: LossOptions,
+    pub train: Train,
 }
 
-/// Flags that change no number of the models in this version: their values are passed over.
-const IDLE: [&str; 21] = [
+/// Flags that change no number of a step: their values are passed over.
+const IDLE: [&str; 6] = [
     "--attn-layer",
-    "--momentum-tau",
-    "--barlip-proj-dim",
-    "--barlip-hidden-dim",
-    "--barlip-lamb",
-    "--barlip-scale-loss",
-    "--swalip-proj-dim",
-    "--swalip-hidden-dim",
-    "--swalip-num-proto",
-    "--swalip-temperature",
-    "--sk-iters",
-    "--target-epsilon",
-    "--swalip-freeze-proto-iters",
-    "--swalip-weight",
-    "--siamlip-proj-dim",
-    "--siamlip-hidden-dim",
     "--ssl-scale",
     "--ssl-temp",
     "--batch-size",
@@ -42,14 +29,7 @@ const IDLE: [&str; 21] = [
     "--seed",
 ];
 /// The same for flags without a value.
-const IDLE_SWITCHES: [&str; 6] = [
-    "--separate-proj-child",
-    "--swalip-learn-temperature",
-    "--swalip-no-shared-proto",
-    "--siamlip-no-last-bn",
-    "--no-share-token",
-    "--disable-amp",
-];
+const IDLE_SWITCHES: [&str; 2] = ["--no-share-token", "--disable-amp"];
 
 /// Parts of a model's name, `<base>_<vision>_<child>`.
 fn split(name: &str) -> Result<(Base, Vision, Child), String> {
@@ -66,11 +46,10 @@ fn split(name: &str) -> Result<(Base, Vision, Child), String> {
     let child = match child {
         "CLIP" => Child::Clip,
         "CL2L" => Child::Cl2l,
-        "BARLIP" | "SIAMLIP" | "SWALIP" | "SWALIPV1" => {
-            return Err(format!(
-                "child {child} (model {name}) is not in this version"
-            ));
-        }
+        "BARLIP" => Child::Barlip,
+        "SIAMLIP" => Child::Siamlip,
+        "SWALIP" => Child::Swalip,
+        "SWALIPV1" => Child::Swalipv1,
         _ => return Err(wrong()),
     };
     Ok((base, Vision::Named(vision.to_owned()), child))
@@ -100,11 +79,9 @@ impl Recipe {
                 kind,
                 device: Device::Cpu,
                 group: None,
+                ..Options::default()
             },
-            loss: LossOptions {
-                label_smoothing: 0.0,
-                join: LossAvgOrSum::Avg,
-            },
+            train: Train::default(),
         };
         let mut flags = argv.iter().map(String::as_str);
         while let Some(flag) = flags.next() {
@@ -123,9 +100,21 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The loss.
+    #[must_use]
+    pub fn objective(&self) -> Objective {
+        Objective::new(self.spec.child.unwrap_or(Child::Clip), &self.train)
+    }
+
     fn switch(&mut self, flag: &str) -> bool {
         match flag {
             "--separate-proj" => self.spec.separate_proj = true,
+            "--separate-proj-child" => self.spec.separate_proj_child = true,
+            "--detach-proj" => self.spec.detach_proj = true,
+            "--momentum" => self.spec.momentum = true,
+            "--siamlip-no-last-bn" => self.spec.siamlip_no_last_bn = true,
+            "--swalip-no-shared-proto" => self.spec.swalip_no_shared_proto = true,
+            "--swalip-learn-temperature" => self.spec.swalip_learn_temperature = true,
             "--checkpoint-grad" => self.options.checkpoint_grad = true,
             _ => return IDLE_SWITCHES.contains(&flag),
         }
@@ -149,10 +138,27 @@ impl Recipe {
             "--cl2l-txt-proj-type" => self.spec.cl2l_txt_proj_type = projector()?,
             "--cl2l-img-proj-type" => self.spec.cl2l_img_proj_type = projector()?,
             "--num-augs" => self.options.num_augs = value.parse().map_err(|_| wrong())?,
-            "--label-smoothing" => self.loss.label_smoothing = real()?,
+            "--momentum-tau" => self.spec.momentum_tau = real()?,
+            "--barlip-proj-dim" => self.spec.barlip_proj_dim = integer()?,
+            "--barlip-hidden-dim" => self.spec.barlip_hidden_dim = integer()?,
+            "--barlip-lamb" => self.train.barlip_lamb = real()?,
+            "--barlip-scale-loss" => self.train.barlip_scale_loss = real()?,
+            "--siamlip-proj-dim" => self.spec.siamlip_proj_dim = integer()?,
+            "--siamlip-hidden-dim" => self.spec.siamlip_hidden_dim = integer()?,
+            "--swalip-proj-dim" => self.spec.swalip_proj_dim = integer()?,
+            "--swalip-hidden-dim" => self.spec.swalip_hidden_dim = integer()?,
+            "--swalip-num-proto" => self.spec.swalip_num_proto = integer()?,
+            "--swalip-temperature" => self.spec.swalip_temperature = real()?,
+            "--swalip-weight" => self.train.swalip_weight = real()?,
+            "--swalip-freeze-proto-iters" => {
+                self.train.swalip_freeze_proto_iters = value.parse().map_err(|_| wrong())?;
+            }
+            "--sk-iters" => self.train.sk_iters = value.parse().map_err(|_| wrong())?,
+            "--target-epsilon" => self.train.target_epsilon = real()?,
+            "--label-smoothing" => self.train.label_smoothing = real()?,
             "--loss-avg-or-sum" => {
                 // The original doubles for `sum` and takes any other word as the mean.
-                self.loss.join = if value == "sum" {
+                self.train.loss_avg_or_sum = if value == "sum" {
                     LossAvgOrSum::Sum
                 } else {
                     LossAvgOrSum::Avg

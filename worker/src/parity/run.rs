@@ -8,7 +8,7 @@ use tch_distributed::{AdamW, Hyper};
 use super::fill;
 use super::golden::Golden;
 use super::recipe::Recipe;
-use crate::loss::{Gathered, Normalised, contrastive};
+use crate::loss::Alone;
 use crate::model::{Batch, Entry, Error, Model};
 
 /// Norm and first values of a tensor, in float64.
@@ -141,8 +141,10 @@ pub(super) fn run(
     let batch = batch(golden, model, tokens, recipe.options.kind).map_err(torch)?;
     let forward = |outputs: Option<&mut BTreeMap<String, Tensor>>| {
         let embeddings = model.encode(&batch, true).map_err(say)?;
-        let local = Normalised::new(&embeddings).map_err(torch)?;
-        let loss = contrastive(&local, &Gathered::alone(&local), 0, recipe.loss).map_err(torch)?;
+        let loss = recipe
+            .objective()
+            .compute(&embeddings, &Alone)
+            .map_err(torch)?;
         if let Some(outputs) = outputs {
             for (name, tensor) in embeddings.named() {
                 outputs.insert(name, tensor.f_detach().map_err(torch)?);

@@ -6,7 +6,7 @@ use std::ffi::c_int;
 use tch::{Kind, Tensor, no_grad};
 
 use crate::error::{Error, Result, check};
-use crate::tensor::{Ptr, one_tensor, ptr, ptrs};
+use crate::tensor::{Ptr, one_tensor, ptr, ptr_or_null, ptrs};
 
 unsafe extern "C" {
     fn tchd_fused_adamw(
@@ -21,6 +21,8 @@ unsafe extern "C" {
         beta2: f64,
         weight_decay: f64,
         eps: f64,
+        grad_scale: Ptr,
+        found_inf: Ptr,
     ) -> c_int;
     fn tchd_drop_grads(params: *mut Ptr, n: usize) -> c_int;
     fn tchd_norm(tensors: *mut Ptr, n: usize, out: *mut Ptr) -> c_int;
@@ -126,6 +128,21 @@ impl AdamW {
     /// # Errors
     /// [`Torch`](Error::Torch).
     pub fn step(&mut self) -> Result<()> {
+        self.step_scaled(None, None)
+    }
+
+    /// As [`AdamW::step`] with what gradient scaling left on the device, so that the host need not wait for
+    /// it: gradients are first divided by `grad_scale`, in place, and where `found_inf` is 1 the step does
+    /// nothing. Each is one f32 value on the parameters' device. [`GradScaler`](crate::GradScaler) needs
+    /// neither: it unscales and decides itself.
+    ///
+    /// # Errors
+    /// [`Torch`](Error::Torch).
+    pub fn step_scaled(
+        &mut self,
+        grad_scale: Option<&Tensor>,
+        found_inf: Option<&Tensor>,
+    ) -> Result<()> {
         for group in &self.groups {
             let (mut p, mut g, mut m, mut v, mut s, mut held) =
                 (vec![], vec![], vec![], vec![], vec![], vec![]);
@@ -134,7 +151,6 @@ impl AdamW {
                 if !grad.defined() {
                     continue;
                 }
-                let _ = slot.step.shallow_clone().f_add_scalar_(1.0)?;
                 p.push(ptr(&slot.param));
                 g.push(ptr(&grad));
                 m.push(ptr(&slot.exp_avg));
@@ -165,6 +181,8 @@ impl AdamW {
                     betas.1,
                     weight_decay,
                     eps,
+                    ptr_or_null(grad_scale),
+                    ptr_or_null(found_inf),
                 )
             })?;
         }

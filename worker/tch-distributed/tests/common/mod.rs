@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 
+pub mod gpu;
+pub mod precision;
+
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -108,7 +111,13 @@ pub fn launch_and_see(
     let spawn = |rank: usize| {
         let out = File::create(log(rank)).unwrap();
         Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .args([
+                test,
+                "--exact",
+                "--nocapture",
+                "--test-threads=1",
+                "--include-ignored",
+            ])
             .env_remove("LD_LIBRARY_PATH")
             .env("OMP_NUM_THREADS", "1")
             .env("TEST_RANK", rank.to_string())

@@ -1,0 +1,4 @@
+// Declarations only: see cusparse.h.
+#pragma once
+struct cublasLtContext;
+using cublasLtHandle_t = cublasLtContext*;
