@@ -37,7 +37,10 @@ pub use resolved::RECIPE_SCHEMA;
 pub use schema::all_keys;
 pub use sections::*;
 pub use settings::{Settings, SettingsFile};
-pub use vision::{NAMED_IMAGE_SIZE, VISION_NAMES, Vision, VitArch, VitDims};
+pub use vision::{
+    CONVNEXT_STRIDE, ConvNextArch, ConvNextDims, NAMED_IMAGE_SIZE, VISION_NAMES, Vision, VitArch,
+    VitDims,
+};
 
 use serde::Deserialize;
 

@@ -6,7 +6,7 @@ use super::names;
 use super::ranges;
 use super::sections::{Base, Child, Experiment};
 use super::tree::{Node, Value};
-use super::vision::{VISION_NAMES, Vision};
+use super::vision::{CONVNEXT_STRIDE, VISION_NAMES, Vision};
 use crate::run_dir::suggest;
 
 /// Sections that `command` replaces.
@@ -231,25 +231,22 @@ impl Rules<'_> {
                 let meant = meant.map(|meant| format!("; did you mean '{meant}'?"));
                 let known = VISION_NAMES.join(", ");
                 let message = format!(
-                    "'model.vision' must be one of {known}, or the dimensions of a ViT, not '{name}'{}",
+                    "'model.vision' must be one of {known}, or the dimensions of a ViT or ConvNeXt, not '{name}'{}",
                     meant.unwrap_or_default()
                 );
                 self.add("model.vision", message);
             }
-            Vision::Named(name) if !vision.is_trainable() => {
-                let at = if self.written.get("model.name").is_some() {
-                    "model.name"
-                } else {
-                    "model.vision"
-                };
-                self.add(
-                    at,
-                    format!(
-                        "vision tower {name} (ConvNeXt) cannot be trained yet; R50 and the ViTs can"
-                    ),
-                );
-            }
             Vision::Named(_) => {}
+            Vision::ConvNext(dims) => {
+                // Smaller ones leave the last stage without a place.
+                if dims.image_size > 0 && dims.image_size < CONVNEXT_STRIDE {
+                    let size = dims.image_size;
+                    self.add(
+                        "model.vision.image_size",
+                        format!("'model.vision.image_size' must be at least {CONVNEXT_STRIDE}, what one place of a ConvNeXt's last stage covers; not {size}"),
+                    );
+                }
+            }
             Vision::Vit(dims) => {
                 let divides = |part: i64, whole: i64| part > 0 && whole % part == 0;
                 if dims.heads > 0 && !divides(dims.heads, dims.width) {

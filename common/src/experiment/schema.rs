@@ -7,7 +7,7 @@ use super::de::Mistake;
 use super::diagnostic::Report;
 use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
 use super::tree::{Entry, Node, Value, join};
-use super::vision::VitDims;
+use super::vision::{ConvNextDims, VitDims};
 use crate::run_dir::suggest;
 
 /// Keys of a struct, in order.
@@ -129,22 +129,53 @@ pub(crate) fn clean<T: DeserializeOwned>(node: &mut Node, path: &str, report: &m
     });
 }
 
-/// Cleans the dimensions of a ViT, none of which has a default. Says whether they are complete.
+/// Cleans the dimensions of a vision tower. Says whether they are complete.
 fn clean_dims(entry: &mut Entry, report: &mut Report) -> bool {
     const PATH: &str = "model.vision";
-    let given: Vec<String> = entry
-        .node
-        .entries()
-        .iter()
-        .map(|one| one.key.clone())
-        .collect();
-    clean::<VitDims>(&mut entry.node, PATH, report);
-    for key in keys::<VitDims>() {
+    let arch = entry.node.get("arch");
+    let text = arch.and_then(|node| match &node.value {
+        Value::Scalar { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    match (arch, text) {
+        (Some(_), Some("convnext")) => clean_complete::<ConvNextDims>(entry, PATH, &[], report),
+        (Some(node), found) if found != Some("vit") => {
+            let found = found.unwrap_or("a group");
+            let meant = suggest(found, ["vit", "convnext"]);
+            let meant = meant.map(|name| format!("; did you mean '{name}'?"));
+            let message = format!(
+                "'{PATH}.arch' must be 'vit' or 'convnext', not '{found}'{}",
+                meant.unwrap_or_default()
+            );
+            report.add(node.place, message);
+            false
+        }
+        _ => clean_complete::<VitDims>(entry, PATH, &["hidden"], report),
+    }
+}
+
+/// Cleans a group of which every key must be there but for those that are `optional`.
+fn clean_complete<T: DeserializeOwned>(
+    entry: &mut Entry,
+    path: &str,
+    optional: &[&str],
+    report: &mut Report,
+) -> bool {
+    let keys_of = |entry: &Entry| -> Vec<String> {
+        let entries = entry.node.entries();
+        entries.iter().map(|one| one.key.clone()).collect()
+    };
+    let needed = |key: &&&str| !optional.contains(*key);
+    let given = keys_of(entry);
+    clean::<T>(&mut entry.node, path, report);
+    for key in keys::<T>().iter().filter(needed) {
         if !given.iter().any(|given| given == key) {
-            report.add(entry.place, format!("'{PATH}' lacks the key '{key}'"));
+            report.add(entry.place, format!("'{path}' lacks the key '{key}'"));
         }
     }
-    entry.node.entries().len() == keys::<VitDims>().len()
+    let left = keys_of(entry);
+    let mut all = keys::<T>().iter().filter(needed);
+    all.all(|key| left.iter().any(|left| left == key))
 }
 
 /// Takes the values of a wrong type out of a group whose keys are free, such as `cluster.env`.

@@ -14,6 +14,7 @@ use super::layers::Linear;
 use super::options::Options;
 use super::pass::Pass;
 use super::registry::{LoadError, Registry};
+use super::segments::{Checkpoint, Plan};
 use super::text::TextTower;
 use super::transformer::Noise;
 use super::vision::{Tower, VisionSize};
@@ -28,9 +29,9 @@ const L2L_HIDDEN: i64 = 4096;
 #[derive(Debug)]
 pub struct Model {
     registry: Registry,
-    vision: Tower,
+    pub(super) vision: Tower,
     vision_size: VisionSize,
-    text: TextTower,
+    pub(super) text: TextTower,
     image_projector: Projector,
     text_projector: Projector,
     logit_scale: Tensor,
@@ -39,7 +40,7 @@ pub struct Model {
     detach_proj: bool,
     num_augs: usize,
     noise: Noise,
-    checkpoint: bool,
+    pub(super) checkpoint: Checkpoint,
 }
 
 /// What [`Model::init_text_encoder`] did, by name.
@@ -156,7 +157,7 @@ impl Model {
             dropout: options.text_dropout_prob,
             drop_path: options.text_drop_path_prob,
         };
-        let checkpoint = options.checkpoint_grad;
+        let checkpoint = Checkpoint::of(options);
         Ok(Self {
             registry,
             vision,
@@ -192,12 +193,8 @@ impl Model {
         self.vision_size
     }
 
-    fn pass(&self, train: bool) -> Pass {
-        if train {
-            Pass::train(self.checkpoint)
-        } else {
-            Pass::EVAL
-        }
+    fn pass(train: bool) -> Pass {
+        if train { Pass::TRAIN } else { Pass::EVAL }
     }
 
     /// Encodes every view of a batch, with gradients unless the caller turned them off: the features,
@@ -214,7 +211,7 @@ impl Model {
     /// # Errors
     /// If the batch has another number of views or other sizes than the model, or torch fails.
     pub fn features(&self, batch: &Batch, train: bool) -> Result<Features> {
-        self.features_in(batch, self.pass(train))
+        self.features_in(batch, Self::pass(train))
     }
 
     /// The features of a batch that went through [`Model::features`] in training before: the same, to
@@ -225,7 +222,7 @@ impl Model {
     pub fn features_again(&self, batch: &Batch) -> Result<Features> {
         let pass = Pass {
             again: true,
-            ..self.pass(true)
+            ..Pass::TRAIN
         };
         self.features_in(batch, pass)
     }
@@ -239,24 +236,25 @@ impl Model {
                 batch.images_local.len()
             )));
         }
-        let mut images = self.encode_views(batch, pass)?.into_iter();
-        let image = images.next().ok_or(Error::Unresolved("views"))?;
-
         // Views before samples: [B, V, C] -> [V * B, C].
         let tokens = batch
             .tokens
             .f_transpose(0, 1)?
             .f_reshape([views * b, context])?;
-        let text = self.text.embed(&tokens)?;
-        let feats_text = if !pass.train || self.noise.is_none() || augs == 0 {
-            self.text.forward(&text, Noise::NONE, pass)?
+        let ends = self.text.ends(&tokens)?;
+        // Only augmented captions get noise; without noise all are one batch.
+        let noisy = if pass.train && !self.noise.is_none() {
+            b
         } else {
-            let global = self.text.forward(&text.rows(0, b)?, Noise::NONE, pass)?;
-            let local = self
-                .text
-                .forward(&text.rows(b, augs * b)?, self.noise, pass)?;
-            Tensor::f_cat(&[global, local], 0)?
+            views * b
         };
+        let noisy = usize::try_from(noisy).unwrap_or(usize::MAX);
+        let [vision_plan, text_plan] = self.plans(batch, &ends, noisy)?.0;
+        let mut images = self.encode_views(batch, pass, &vision_plan)?.into_iter();
+        let image = images.next().ok_or(Error::Unresolved("views"))?;
+        let feats_text = self
+            .text
+            .forward(&tokens, &ends, noisy, self.noise, pass, &text_plan)?;
         let mut texts = feats_text.f_split(b, 0)?.into_iter();
         Ok(Features {
             image,
@@ -271,7 +269,7 @@ impl Model {
     /// # Errors
     /// If the features have other views or widths than the model, or torch fails.
     pub fn project(&self, features: &Features, train: bool) -> Result<Embeddings> {
-        let pass = self.pass(train);
+        let pass = Self::pass(train);
         let z_image = self.image_projector.forward(&features.image, pass)?;
         let z_text = if self.detach_proj {
             let feats = features.text.f_detach()?;
@@ -309,22 +307,25 @@ impl Model {
 
     /// What this model gives as a momentum encoder; `None` for a child without targets.
     pub(super) fn targets(&self, features: &Features) -> Result<Option<Targets>> {
-        self.child.targets(features, Pass::train(false))
+        self.child.targets(features, Pass::TRAIN)
     }
 
     /// Image features of the weak view, then of the strong ones. A tower with batch norms takes view
     /// after view, as each has statistics of its own; any other takes them as one batch.
-    fn encode_views(&self, batch: &Batch, pass: Pass) -> Result<Vec<Tensor>> {
+    fn encode_views(&self, batch: &Batch, pass: Pass, plan: &Plan) -> Result<Vec<Tensor>> {
         let all = || std::iter::once(&batch.image_global).chain(&batch.images_local);
         let size = batch.image_global.size();
         let alike = all().all(|image| image.size() == size);
         if self.num_augs == 0 || self.vision_size.mixes_samples() || !alike {
             return all()
-                .map(|image| self.vision.forward(image, pass))
+                .map(|image| self.vision.forward(image, pass, plan))
                 .collect();
         }
         let joined = Tensor::f_cat(&all().collect::<Vec<_>>(), 0)?;
-        Ok(self.vision.forward(&joined, pass)?.f_split(size[0], 0)?)
+        Ok(self
+            .vision
+            .forward(&joined, pass, plan)?
+            .f_split(size[0], 0)?)
     }
 
     fn local_heads(&self) -> (&Projector, &Projector) {
@@ -350,7 +351,7 @@ impl Model {
     /// If the sizes do not fit or torch fails.
     pub fn encode_image(&self, images: &Tensor) -> Result<Encoded> {
         let _guard = tch::no_grad_guard();
-        let feats = self.vision.forward(images, Pass::EVAL)?;
+        let feats = self.vision.forward(images, Pass::EVAL, &Plan::Keep)?;
         self.encoded(feats, &self.image_projector, self.local_heads().0)
     }
 
@@ -360,8 +361,11 @@ impl Model {
     /// If the sizes do not fit or torch fails.
     pub fn encode_text(&self, tokens: &Tensor) -> Result<Encoded> {
         let _guard = tch::no_grad_guard();
-        let text = self.text.embed(tokens)?;
-        let feats = self.text.forward(&text, Noise::NONE, Pass::EVAL)?;
+        let ends = self.text.ends(tokens)?;
+        let (none, keep) = (Noise::NONE, &Plan::Keep);
+        let feats = self
+            .text
+            .forward(tokens, &ends, usize::MAX, none, Pass::EVAL, keep)?;
         self.encoded(feats, &self.text_projector, self.local_heads().1)
     }
 

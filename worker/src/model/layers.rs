@@ -75,16 +75,19 @@ impl LayerNorm {
     }
 }
 
-/// Convolution without bias, as in ResNet.
+/// Convolution.
 #[derive(Debug)]
 pub(super) struct Conv {
     weight: Tensor,
+    bias: Option<Tensor>,
     stride: i64,
     padding: i64,
+    groups: i64,
 }
 
 impl Conv {
-    /// Registers `weight` `[output, input, kernel, kernel]`, Kaiming normal by fan out for ReLU.
+    /// Without bias, as in ResNet: registers `weight` `[output, input, kernel, kernel]`, Kaiming normal by
+    /// fan out for ReLU.
     pub(super) fn new(
         scope: &Scope,
         [input, output]: [i64; 2],
@@ -96,14 +99,46 @@ impl Conv {
         let weight = scope.param("weight", &shape, Init::Normal(std))?;
         Ok(Self {
             weight,
+            bias: None,
             stride,
             padding: kernel / 2,
+            groups: 1,
+        })
+    }
+
+    /// Of patches side by side, its kernel being its stride: registers `weight` `[output, input, kernel,
+    /// kernel]` and `bias` `[output]`, which starts at zero.
+    pub(super) fn patch(
+        scope: &Scope,
+        [input, output]: [i64; 2],
+        kernel: i64,
+        weight: Init,
+    ) -> Result<Self> {
+        Ok(Self {
+            weight: scope.param("weight", &[output, input, kernel, kernel], weight)?,
+            bias: Some(scope.param("bias", &[output], Init::Const(0.0))?),
+            stride: kernel,
+            padding: 0,
+            groups: 1,
+        })
+    }
+
+    /// Of each channel by itself: registers `weight` `[width, 1, kernel, kernel]` and `bias` `[width]`,
+    /// which starts at zero.
+    pub(super) fn depthwise(scope: &Scope, width: i64, kernel: i64, weight: Init) -> Result<Self> {
+        Ok(Self {
+            weight: scope.param("weight", &[width, 1, kernel, kernel], weight)?,
+            bias: Some(scope.param("bias", &[width], Init::Const(0.0))?),
+            stride: 1,
+            padding: kernel / 2,
+            groups: width,
         })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(x.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], 1)?)
+        let bias = self.bias.as_ref();
+        Ok(x.f_conv2d(&self.weight, bias, stride, padding, [1, 1], self.groups)?)
     }
 }
 

@@ -5,8 +5,6 @@
 pub(super) struct Pass {
     /// Batch statistics and dropout, as in torch's train mode.
     pub(super) train: bool,
-    /// Blocks recompute their activations in backward instead of keeping them.
-    pub(super) checkpoint: bool,
     /// In training: the same samples went through before, and running statistics hold them already.
     pub(super) again: bool,
 }
@@ -15,16 +13,12 @@ impl Pass {
     /// A pass in evaluation mode.
     pub(super) const EVAL: Self = Self {
         train: false,
-        checkpoint: false,
         again: false,
     };
 
     /// A pass in training mode.
-    pub(super) const fn train(checkpoint: bool) -> Self {
-        Self {
-            train: true,
-            checkpoint,
-            again: false,
-        }
-    }
+    pub(super) const TRAIN: Self = Self {
+        train: true,
+        again: false,
+    };
 }

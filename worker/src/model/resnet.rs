@@ -7,9 +7,9 @@ use tch::Tensor;
 use super::Result;
 use super::batch_norm::{BatchNorm, SyncGroup};
 use super::builder::Scope;
-use super::checkpoint::checkpointed;
 use super::layers::Conv;
 use super::pass::Pass;
+use super::segments::{Cost, Plan, Unit, run};
 use super::trace;
 
 /// Blocks of the four stages.
@@ -116,19 +116,46 @@ impl ResNet50 {
     }
 
     /// Images `[N, 3, h, w]` to features `[N, 2048]`.
-    pub(super) fn forward(&self, images: &Tensor, pass: Pass) -> Result<Tensor> {
+    pub(super) fn forward(&self, images: &Tensor, pass: Pass, plan: &Plan) -> Result<Tensor> {
         let x = {
             let x = self.conv1.forward(images)?;
             trace::layer(|| "visual.conv1".to_owned(), &x);
             relu_(self.bn1.forward(&x, pass)?)?
         };
         trace::layer(|| "visual.act1".to_owned(), &x);
-        let mut x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        let x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
         trace::layer(|| "visual.maxpool".to_owned(), &x);
-        for block in &self.blocks {
+        let units = self.blocks.iter().map(|block| {
             let block = Rc::clone(block);
-            x = checkpointed(&x, pass, false, move |x| block.forward(x, pass))?;
-        }
+            Unit::new(move |x| block.forward(x, pass))
+        });
+        let x = run(&x, units.collect(), plan, false, pass)?;
         Ok(x.f_mean_dim([2i64, 3].as_slice(), false, None)?)
+    }
+
+    /// Values that each block keeps for its backward pass, images `[n, 3, h, w]`: every convolution's
+    /// result and, normalised, what the next one takes.
+    pub(super) fn costs([n, h, w]: [i64; 3]) -> Vec<Cost> {
+        let half = |x: i64| (x + 1) / 2;
+        let (mut h, mut w) = (half(half(h)), half(half(w)));
+        let mut input_width = 64;
+        let mut costs = Vec::new();
+        for (stage, depth) in DEPTHS.into_iter().enumerate() {
+            let width = 64 << stage;
+            for i in 0..depth {
+                let before = n * h * w;
+                if i == 0 && stage > 0 {
+                    (h, w) = (half(h), half(w));
+                }
+                let after = n * h * w;
+                let input = before * input_width;
+                let branch = 2 * width * (before + after) + 4 * width * after;
+                let shortcut = if i == 0 { 4 * width * after } else { 0 };
+                let kept = input + branch + shortcut;
+                costs.push(Cost { input, kept });
+                input_width = 4 * width;
+            }
+        }
+        costs
     }
 }

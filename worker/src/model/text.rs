@@ -1,12 +1,14 @@
 //! The text transformer of CLIP (arXiv 2103.00020) with its names and initialisation.
 
 use rocket_common::experiment::Model as Spec;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::Result;
 use super::builder::{Init, Scope};
+use super::groups::{CostModel, Group, groups};
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
+use super::segments::{Cost, Plan};
 use super::trace;
 use super::transformer::{At, Attend, Attention, Block, Blocks, Noise};
 
@@ -21,25 +23,8 @@ pub(super) struct TextTower {
     blocks: Blocks,
     ln_final: LayerNorm,
     truncate: bool,
-}
-
-/// Embedded captions, before the blocks.
-#[derive(Debug)]
-pub(super) struct Embedded {
-    /// `[N, L, D]`.
-    x: Tensor,
-    /// End-of-text position of each row, `[N]`.
-    end: Tensor,
-}
-
-impl Embedded {
-    /// Rows `first .. first + count`.
-    pub(super) fn rows(&self, first: i64, count: i64) -> Result<Self> {
-        Ok(Self {
-            x: self.x.f_narrow(0, first, count)?,
-            end: self.end.f_narrow(0, first, count)?,
-        })
-    }
+    width: i64,
+    pub(super) cost_model: CostModel,
 }
 
 impl TextTower {
@@ -97,6 +82,7 @@ impl TextTower {
             scope
                 .sub("token_embedding")
                 .param("weight", &shape, Init::Normal(0.02))?;
+        let accelerator = token_embedding.device() != Device::Cpu;
         let ln_final = LayerNorm::new(&scope.sub("ln_final"), width, EPS)?;
         Ok(Self {
             positional_embedding,
@@ -104,35 +90,143 @@ impl TextTower {
             blocks,
             ln_final,
             truncate,
+            cost_model: CostModel::new(width, accelerator),
+            width,
         })
     }
 
-    /// Token ids `[N, context_length]` to embeddings `[N, L, D]`; L is the longest row up to its
-    /// end-of-text token (the first of the largest id), as the tokens after it reach nothing.
-    pub(super) fn embed(&self, tokens: &Tensor) -> Result<Embedded> {
-        let end = tokens.f_argmax(-1, false)?;
-        let (_, context) = tokens.size2()?;
-        let length = if self.truncate {
-            end.f_max()?.f_int64_value(&[])? + 1
+    /// Where each of `tokens` `[N, context_length]` ends: the first of the largest id in a row.
+    pub(super) fn ends(&self, tokens: &Tensor) -> Result<Ends> {
+        let (rows, context) = tokens.size2()?;
+        let at = tokens.f_argmax(-1, false)?;
+        let lengths = if self.truncate {
+            let mut ends = vec![0i64; usize::try_from(rows).unwrap_or(0)];
+            let host = at.f_to_device(Device::Cpu)?.f_contiguous()?;
+            host.f_copy_data(&mut ends, host.numel())?;
+            ends.iter().map(|end| end + 1).collect()
         } else {
-            context
+            vec![context; usize::try_from(rows).unwrap_or(0)]
         };
-        let tokens = tokens.f_narrow(1, 0, length)?;
-        let places = self.positional_embedding.f_narrow(0, 0, length)?;
-        let x = Tensor::f_embedding(&self.token_embedding, &tokens, -1, false, false)?;
-        trace::layer(|| "token_embedding".to_owned(), &x);
-        Ok(Embedded {
-            x: x.f_add(&places)?,
-            end,
-        })
+        Ok(Ends { at, lengths })
     }
 
-    /// Features `[N, D]`.
-    pub(super) fn forward(&self, text: &Embedded, noise: Noise, pass: Pass) -> Result<Tensor> {
-        let at = At::Index(&text.end);
-        let x = self
-            .blocks
-            .forward_at(&text.x, at, Attend::Causal, noise, pass)?;
+    /// Groups in which rows `first ..` of some lengths are computed. In training these are the cheapest;
+    /// elsewhere all rows are one.
+    fn groups(&self, lengths: &[i64], first: i64, pass: Pass) -> Vec<Group> {
+        let model = if pass.train {
+            self.cost_model
+        } else {
+            CostModel::ONE_GROUP
+        };
+        groups(lengths, first, model)
+    }
+
+    /// Tokens that are computed for rows of these ends, of which those from `noisy` on are augmented.
+    fn plan_groups(&self, ends: &Ends, noisy: usize, pass: Pass) -> Vec<(Group, bool)> {
+        let (clean, augmented) = ends.lengths.split_at(noisy.min(ends.lengths.len()));
+        let offset = i64::try_from(clean.len()).unwrap_or(i64::MAX);
+        let clean = self.groups(clean, 0, pass).into_iter();
+        let augmented = self.groups(augmented, offset, pass).into_iter();
+        let clean = clean.map(|group| (group, false));
+        clean.chain(augmented.map(|group| (group, true))).collect()
+    }
+
+    /// Values that each block keeps for its backward pass, of captions that end there.
+    pub(super) fn costs(&self, ends: &Ends, noisy: usize) -> Vec<Cost> {
+        let groups = self.plan_groups(ends, noisy, Pass::TRAIN);
+        let tokens = |(group, _): &(Group, bool)| group.length * group.rows.len() as i64;
+        self.blocks.costs(groups.iter().map(tokens).sum())
+    }
+
+    /// Token ids `[N, context_length]` to features `[N, D]`. Rows from `noisy` on get noise. Each group of
+    /// rows is computed up to its longest caption, as the tokens after an end reach nothing.
+    ///
+    /// Groups change a row's feature by rounding alone: libtorch adds up products in an order that depends
+    /// on the number of rows. A single group is computed as if there were no groups.
+    pub(super) fn forward(
+        &self,
+        tokens: &Tensor,
+        ends: &Ends,
+        noisy: usize,
+        noise: Noise,
+        pass: Pass,
+        plan: &Plan,
+    ) -> Result<Tensor> {
+        let groups = self.plan_groups(ends, noisy, pass);
+        // One lookup for all: its gradient is as large as the whole vocabulary.
+        let device = tokens.device();
+        let mut parts = Vec::with_capacity(groups.len());
+        for (group, noisy) in &groups {
+            let index = group.index(device)?;
+            let pick = |x: &Tensor| match (&index, group.rows.first()) {
+                (Some(index), _) => x.f_index_select(0, index),
+                (None, first) => {
+                    x.f_narrow(0, first.copied().unwrap_or(0), group.rows.len() as i64)
+                }
+            };
+            let tokens = pick(&tokens.f_narrow(1, 0, group.length)?)?;
+            parts.push((
+                tokens,
+                pick(&ends.at)?,
+                if *noisy { noise } else { Noise::NONE },
+            ));
+        }
+        let flat = parts.iter().map(|(tokens, ..)| tokens.f_reshape([-1]));
+        let flat = flat.collect::<std::result::Result<Vec<_>, _>>()?;
+        let counts: Vec<i64> = flat.iter().map(|t| t.numel() as i64).collect();
+        let flat = Tensor::f_cat(&flat, 0)?;
+        let embedded = Tensor::f_embedding(&self.token_embedding, &flat, -1, false, false)?;
+        let embedded = embedded.f_split_with_sizes(&counts, 0)?;
+        let mut feats = Vec::with_capacity(parts.len());
+        for (x, (tokens, ends, noise)) in embedded.into_iter().zip(parts) {
+            let (rows, length) = tokens.size2()?;
+            let places = self.positional_embedding.f_narrow(0, 0, length)?;
+            let x = x.f_view([rows, length, self.width])?;
+            trace::layer(|| "token_embedding".to_owned(), &x);
+            let x = x.f_add(&places)?;
+            let at = At::Index(&ends);
+            let (blocks, causal) = (&self.blocks, Attend::Causal);
+            feats.push(blocks.forward_at(&x, at, causal, noise, pass, plan)?);
+        }
+        let x = match feats.len() {
+            1 => feats.remove(0),
+            _ => Tensor::f_cat(&feats, 0)?,
+        };
+        let x = match back(&groups, device)? {
+            Some(index) => x.f_index_select(0, &index)?,
+            None => x,
+        };
         self.ln_final.forward(&x)
     }
+}
+
+/// Ends of captions.
+#[derive(Debug)]
+pub(super) struct Ends {
+    /// Place of each row's end, `[N]`.
+    at: Tensor,
+    /// Tokens of each row that are computed.
+    lengths: Vec<i64>,
+}
+
+impl Group {
+    /// Its rows as an index, unless they follow one another.
+    fn index(&self, device: Device) -> Result<Option<Tensor>> {
+        if self.rows.windows(2).all(|pair| pair[0] + 1 == pair[1]) {
+            return Ok(None);
+        }
+        Ok(Some(Tensor::f_from_slice(&self.rows)?.f_to_device(device)?))
+    }
+}
+
+/// Where each row lies when groups follow one another; `None` if in its own place.
+fn back(groups: &[(Group, bool)], device: Device) -> Result<Option<Tensor>> {
+    let rows: Vec<i64> = groups.iter().flat_map(|(g, _)| g.rows.clone()).collect();
+    let mut places: Vec<(i64, i64)> = rows.iter().copied().zip(0..).collect();
+    places.sort_unstable();
+    let places: Vec<i64> = places.into_iter().map(|(_, place)| place).collect();
+    if places.iter().copied().eq(0..places.len() as i64) {
+        return Ok(None);
+    }
+    Ok(Some(Tensor::f_from_slice(&places)?.f_to_device(device)?))
 }

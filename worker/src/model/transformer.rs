@@ -8,9 +8,9 @@ use tch::{Kind, Tensor};
 
 use super::Result;
 use super::builder::Scope;
-use super::checkpoint::checkpointed;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
+use super::segments::{Cost, Plan, Unit, run};
 use super::trace;
 
 /// Which tokens attend to which.
@@ -186,6 +186,15 @@ pub(super) struct Block {
 }
 
 impl Block {
+    /// Widths of the stream and of the MLP's hidden layer.
+    fn sizes(&self) -> (i64, i64) {
+        let hidden = self.fc1.weight.size();
+        match hidden[..] {
+            [hidden, width] => (width, hidden),
+            _ => (0, 0),
+        }
+    }
+
     fn mlp(&self, x: &Tensor) -> Result<Tensor> {
         self.fc2
             .forward(&self.activation.forward(self.fc1.forward(x)?)?)
@@ -243,28 +252,46 @@ impl Blocks {
         attend: Attend,
         noise: Noise,
         pass: Pass,
+        plan: &Plan,
     ) -> Result<Tensor> {
         let noise = if pass.train { noise } else { Noise::NONE };
         let Some((last, before)) = self.0.split_last() else {
             return at.pick(x);
         };
-        let mut x = x.shallow_clone();
+        let mut units: Vec<Unit> = Vec::with_capacity(self.0.len());
         for block in before {
             let block = Rc::clone(block);
-            let run = move |x: &Tensor| block.forward(x, attend, noise);
-            x = checkpointed(&x, pass, !noise.is_none(), run)?;
+            units.push(Unit::new(move |x| block.forward(x, attend, noise)));
         }
         let last = Rc::clone(last);
-        match at {
-            At::First => checkpointed(&x, pass, !noise.is_none(), move |x| {
-                last.forward_at(x, At::First, noise)
-            }),
+        units.push(match at {
+            At::First => Unit::new(move |x| last.forward_at(x, At::First, noise)),
             At::Index(index) => {
                 let index = index.shallow_clone();
-                checkpointed(&x, pass, !noise.is_none(), move |x| {
-                    last.forward_at(x, At::Index(&index), noise)
-                })
+                Unit::new(move |x| last.forward_at(x, At::Index(&index), noise))
             }
-        }
+        });
+        run(x, units, plan, !noise.is_none(), pass)
+    }
+
+    /// Values that each block keeps for its backward pass, of so many tokens in all: its input, what both
+    /// norms give, queries, keys and values, attention's result, the stream between the branches, and the
+    /// MLP's hidden layer before and after its activation. The last has queries and an MLP for one token
+    /// of a sequence only, which is left out.
+    pub(super) fn costs(&self, tokens: i64) -> Vec<Cost> {
+        let cost = |(i, block): (usize, &Rc<Block>)| {
+            let (width, hidden) = block.sizes();
+            let of = |values: i64| tokens * values;
+            let values = if i + 1 == self.0.len() {
+                4 * width
+            } else {
+                8 * width + 2 * hidden
+            };
+            Cost {
+                input: of(width),
+                kept: of(values),
+            }
+        };
+        self.0.iter().enumerate().map(cost).collect()
     }
 }

@@ -1,12 +1,14 @@
 //! Vision towers by name or by free dimensions.
 
-use rocket_common::experiment::{VISION_NAMES, Vision, VitDims};
+use rocket_common::experiment::{CONVNEXT_STRIDE, ConvNextDims, VISION_NAMES, Vision, VitDims};
 use tch::Tensor;
 
 use super::batch_norm::SyncGroup;
 use super::builder::Scope;
+use super::convnext::ConvNext;
 use super::pass::Pass;
 use super::resnet::ResNet50;
+use super::segments::{Cost, Plan};
 use super::vit::Vit;
 use super::{Error, Result};
 
@@ -34,30 +36,46 @@ pub enum VisionSize {
     ResNet50,
     /// Vision transformer.
     Vit(VitSize),
+    /// ConvNeXt.
+    ConvNext(ConvNextSize),
+}
+
+/// Sizes of a ConvNeXt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConvNextSize {
+    /// Blocks of the four stages.
+    pub depths: [i64; 4],
+    /// Channels of the four stages.
+    pub widths: [i64; 4],
+    /// Side of the image in pixels.
+    pub image_size: i64,
 }
 
 impl VisionSize {
     /// Sizes of the tower that an experiment asks for.
     ///
     /// # Errors
-    /// If this version does not build the tower, or free dimensions do not divide.
+    /// If there is no tower of its name, or free dimensions do not divide.
     pub fn of(vision: &Vision) -> Result<Self> {
         if matches!(vision, Vision::Named(name) if name == "R50") {
             return Ok(Self::ResNet50);
         }
-        let Some(dims) = vision.vit() else {
-            let name = match vision {
-                Vision::Named(name) => name.clone(),
-                Vision::Vit(_) => "vit".to_owned(),
-            };
-            let known = VISION_NAMES
-                .into_iter()
-                .filter(|name| Vision::Named((*name).to_owned()).is_trainable());
-            return Err(Error::UnknownVision {
-                name,
-                known: known.collect::<Vec<_>>().join(", "),
-            });
+        if let Some(dims) = vision.vit() {
+            return Self::of_vit(&dims);
+        }
+        if let Some(dims) = vision.convnext() {
+            return Self::of_convnext(&dims);
+        }
+        let name = match vision {
+            Vision::Named(name) => name.clone(),
+            Vision::Vit(_) | Vision::ConvNext(_) => String::new(),
         };
+        let known = VISION_NAMES.join(", ");
+        Err(Error::UnknownVision { name, known })
+    }
+
+    fn of_vit(dims: &VitDims) -> Result<Self> {
+        let hidden = dims.hidden();
         let VitDims {
             width,
             depth,
@@ -65,8 +83,8 @@ impl VisionSize {
             patch,
             image_size,
             ..
-        } = dims;
-        let positive = [width, depth, heads, patch, image_size]
+        } = *dims;
+        let positive = [width, depth, heads, patch, image_size, hidden]
             .iter()
             .all(|x| *x > 0);
         if !positive || width % heads != 0 || image_size % patch != 0 {
@@ -81,7 +99,27 @@ impl VisionSize {
             heads,
             patch,
             image_size,
-            hidden: 4 * width,
+            hidden,
+        }))
+    }
+
+    fn of_convnext(dims: &ConvNextDims) -> Result<Self> {
+        let ConvNextDims {
+            depths,
+            widths,
+            image_size,
+            ..
+        } = *dims;
+        if depths.iter().chain(&widths).any(|x| *x <= 0) || image_size < CONVNEXT_STRIDE {
+            return Err(Error::Dimensions(format!(
+                "model.vision: depths {depths:?} and widths {widths:?} must be positive, and image_size \
+                 {image_size} at least {CONVNEXT_STRIDE}"
+            )));
+        }
+        Ok(Self::ConvNext(ConvNextSize {
+            depths,
+            widths,
+            image_size,
         }))
     }
 
@@ -91,6 +129,7 @@ impl VisionSize {
         match self {
             Self::ResNet50 => ResNet50::WIDTH,
             Self::Vit(size) => size.width,
+            Self::ConvNext(size) => size.widths[3],
         }
     }
 
@@ -100,6 +139,7 @@ impl VisionSize {
         match self {
             Self::ResNet50 => 224,
             Self::Vit(size) => size.image_size,
+            Self::ConvNext(size) => size.image_size,
         }
     }
 
@@ -115,21 +155,33 @@ impl VisionSize {
 pub(super) enum Tower {
     ResNet50(Box<ResNet50>),
     Vit(Box<Vit>),
+    ConvNext(Box<ConvNext>),
 }
 
 impl Tower {
     pub(super) fn new(scope: &Scope, size: VisionSize, group: &SyncGroup) -> Result<Self> {
-        match size {
-            VisionSize::ResNet50 => Ok(Self::ResNet50(Box::new(ResNet50::new(scope, group)?))),
-            VisionSize::Vit(size) => Ok(Self::Vit(Box::new(Vit::new(scope, size)?))),
-        }
+        Ok(match size {
+            VisionSize::ResNet50 => Self::ResNet50(Box::new(ResNet50::new(scope, group)?)),
+            VisionSize::Vit(size) => Self::Vit(Box::new(Vit::new(scope, size)?)),
+            VisionSize::ConvNext(size) => Self::ConvNext(Box::new(ConvNext::new(scope, size)?)),
+        })
     }
 
     /// Images `[N, 3, H, W]` to features `[N, width]`.
-    pub(super) fn forward(&self, images: &Tensor, pass: Pass) -> Result<Tensor> {
+    pub(super) fn forward(&self, images: &Tensor, pass: Pass, plan: &Plan) -> Result<Tensor> {
         match self {
-            Self::ResNet50(tower) => tower.forward(images, pass),
-            Self::Vit(tower) => tower.forward(images, pass),
+            Self::ResNet50(tower) => tower.forward(images, pass, plan),
+            Self::Vit(tower) => tower.forward(images, pass, plan),
+            Self::ConvNext(tower) => tower.forward(images, pass, plan),
+        }
+    }
+
+    /// Values that each block keeps for its backward pass, images `[n, 3, h, w]`.
+    pub(super) fn costs(&self, images: [i64; 3]) -> Vec<Cost> {
+        match self {
+            Self::ResNet50(_) => ResNet50::costs(images),
+            Self::Vit(tower) => tower.costs(images[0]),
+            Self::ConvNext(tower) => tower.costs(images),
         }
     }
 }

@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::builder::{Init, Scope};
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
+use super::segments::{Cost, Plan};
 use super::trace;
 use super::transformer::{At, Attend, Attention, Block, Blocks, Noise};
 use super::vision::VitSize;
@@ -77,7 +78,7 @@ impl Vit {
     }
 
     /// Images `[N, 3, S, S]` to features `[N, D]`.
-    pub(super) fn forward(&self, images: &Tensor, pass: Pass) -> Result<Tensor> {
+    pub(super) fn forward(&self, images: &Tensor, pass: Pass, plan: &Plan) -> Result<Tensor> {
         let VitSize {
             width,
             patch,
@@ -104,7 +105,13 @@ impl Vit {
         let x = Tensor::f_cat(&[cls, tokens], 1)?.f_add(&self.pos_embed)?;
         let x = self
             .blocks
-            .forward_at(&x, At::First, Attend::All, Noise::NONE, pass)?;
+            .forward_at(&x, At::First, Attend::All, Noise::NONE, pass, plan)?;
         self.norm.forward(&x)
+    }
+
+    /// Values that each block keeps for its backward pass, of `n` images.
+    pub(super) fn costs(&self, n: i64) -> Vec<Cost> {
+        let side = self.size.image_size / self.size.patch;
+        self.blocks.costs(n * (side * side + 1))
     }
 }
