@@ -128,8 +128,9 @@ impl Reader<'_, '_> {
         let optimizer = present("optimizer")
             .map(|node| PtOptimizer::read(self.path, pickle, node, &mut self.storages))
             .transpose()?;
-        let wrong =
-            |key: &str, what: String| refuse(self.path, format!("has a '{key}' that {what}"));
+        let wrong = |key: &str, what: String| {
+            refuse(self.path, format!("has a value under '{key}' that {what}"))
+        };
         let object = |key: &str| {
             present(key)
                 .map(|node| plain::object(pickle, node))
@@ -174,7 +175,10 @@ impl Reader<'_, '_> {
     /// The tensors of a dict, their names without `module.`.
     fn state_dict(&mut self, node: Node, key: &str) -> Result<Tensors> {
         let Some(pairs) = self.pickle.pairs(node) else {
-            return Err(refuse(self.path, format!("has a '{key}' that is no dict")));
+            return Err(refuse(
+                self.path,
+                format!("has a value under '{key}' that is no dict"),
+            ));
         };
         let mut names = std::collections::BTreeSet::new();
         let mut tensors = Vec::with_capacity(pairs.len());
@@ -182,7 +186,7 @@ impl Reader<'_, '_> {
             let Some(name) = self.pickle.text(name) else {
                 return Err(refuse(
                     self.path,
-                    format!("has a '{key}' with a key that is no text"),
+                    format!("has a key under '{key}' that is no text"),
                 ));
             };
             let name = name.strip_prefix("module.").unwrap_or(name);
