@@ -4,4 +4,5 @@ pub mod bench;
 pub mod convert;
 pub mod eval;
 pub mod parity;
+mod parity_against;
 pub mod train;

@@ -374,8 +374,10 @@ impl Model {
     /// # Errors
     /// If the sizes do not fit or torch fails.
     pub fn text_features(&self, tokens: &Tensor) -> Result<Tensor> {
-        let text = self.text.embed(tokens)?;
-        self.text.forward(&text, Noise::NONE, self.pass(true))
+        let ends = self.text.ends(tokens)?;
+        let (none, keep) = (Noise::NONE, &Plan::Keep);
+        self.text
+            .forward(tokens, &ends, usize::MAX, none, Pass::TRAIN, keep)
     }
 
     /// SWALIPV1's trainable prototypes, which the recipe holds still at first.

@@ -49,6 +49,9 @@ type Closure = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>>;
 /// - `f` may capture parameters and other leaves; they get their gradients once per backward pass, as if
 ///   nothing were checkpointed. A captured tensor that was itself computed from something that requires
 ///   gradients is an error: pass it as an input.
+/// - Under [`autocast`](crate::autocast()) a segment keeps no casts of parameters. The gradients of one that
+///   is used several times are added in f32 then, where without a segment they are added in half precision;
+///   all else is the same to the bit.
 /// - Segments may be nested. A second derivative is not available.
 /// - Under `no_grad` this is `f(inputs)`.
 ///

@@ -16,7 +16,9 @@ fn under<R>(kind: Kind, f: impl FnOnce() -> R) -> R {
 
 #[test]
 fn products_are_in_half_precision() {
-    HALVES.map(|kind| precision::products_are_in(kind, Device::Cpu));
+    for kind in HALVES {
+        precision::products_are_in(kind, Device::Cpu);
+    }
 }
 
 #[test]
@@ -72,56 +74,72 @@ fn it_can_be_asked_and_left_for_a_while() {
     assert!(autocast_kind(Device::Mps).is_err());
 }
 
-/// A block with a product, a norm and a softmax, its weights used twice.
-fn block(w: &Tensor, x: &Tensor) -> Tensor {
-    let h = x
-        .matmul(w)
-        .layer_norm::<Tensor>([8], None, None, 1e-5, false);
-    h.matmul(&w.tr()).softmax(-1, None).matmul(w)
+/// What a segment leaves: the loss, and the gradients of three weights and the input.
+fn step(kind: Kind, segmented: bool, backward_under: Kind, shared: bool) -> Vec<Tensor> {
+    tch::manual_seed(3);
+    let leaf = |rows: i64| Tensor::randn([rows, 8], CPU).set_requires_grad(true);
+    let (before, w, v, x) = (leaf(8), leaf(8), leaf(8), leaf(4));
+    let last = if shared { &w } else { &v };
+    let [a, b] = [&w, last].map(Tensor::shallow_clone);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let list = seen.clone();
+    // A product, a norm, a softmax and a product.
+    let f = move |t: &[Tensor]| {
+        list.lock()
+            .unwrap()
+            .push(autocast_kind(Device::Cpu).unwrap());
+        let h = t[0]
+            .matmul(&a)
+            .layer_norm::<Tensor>([8], None, None, 1e-5, false);
+        vec![h.softmax(-1, None).matmul(&b)]
+    };
+    let y = under(kind, || {
+        let inputs = [x.matmul(&before)];
+        let mut out = if segmented {
+            checkpoint(&inputs, true, f).unwrap()
+        } else {
+            f(&inputs)
+        };
+        without_autocast(|| {
+            out.remove(0)
+                .to_kind(Kind::Float)
+                .square()
+                .mean(Kind::Float)
+        })
+        .unwrap()
+    });
+    assert_eq!(y.kind(), Kind::Float);
+    under(backward_under, || y.backward());
+    assert_eq!(
+        *seen.lock().unwrap(),
+        vec![Some(kind); 1 + usize::from(segmented)]
+    );
+    let mut all = vec![y.detach(), before.grad(), w.grad(), x.grad()];
+    if !shared {
+        all.push(v.grad());
+    }
+    all
 }
 
 #[test]
 fn segments_run_again_under_the_autocast_they_ran_under() {
     for kind in HALVES {
-        let run = |segmented: bool, outside: Kind| {
-            tch::manual_seed(3);
-            let w = Tensor::randn([8, 8], CPU).set_requires_grad(true);
-            let x = Tensor::randn([4, 8], CPU).set_requires_grad(true);
-            let seen = Arc::new(Mutex::new(Vec::new()));
-            let y = under(kind, || {
-                // Cast once before, and so kept, when the segment runs first.
-                let before = x.matmul(&w);
-                let (v, list) = (w.shallow_clone(), seen.clone());
-                let f = move |t: &[Tensor]| {
-                    list.lock()
-                        .unwrap()
-                        .push(autocast_kind(Device::Cpu).unwrap());
-                    vec![block(&v, &t[0])]
-                };
-                let mut out = if segmented {
-                    checkpoint(&[before], true, f).unwrap()
-                } else {
-                    f(&[before])
-                };
-                without_autocast(|| {
-                    out.remove(0)
-                        .to_kind(Kind::Float)
-                        .square()
-                        .mean(Kind::Float)
-                })
-                .unwrap()
-            });
-            assert_eq!(y.kind(), Kind::Float);
-            // Whatever autocast backward is called under does not matter.
-            under(outside, || y.backward());
-            let seen = seen.lock().unwrap();
-            assert_eq!(*seen, vec![Some(kind); 1 + usize::from(segmented)]);
-            bits(&[y, w.grad(), x.grad()])
-        };
-        let plain = run(false, Kind::Float);
-        assert_eq!(run(true, Kind::Float), plain);
-        assert_eq!(run(true, kind), plain);
-        assert_eq!(run(true, Kind::Half), plain);
+        let plain = bits(&step(kind, false, Kind::Float, false));
+        // Whatever autocast backward is called under does not matter.
+        for outside in [Kind::Float, Kind::BFloat16, Kind::Half] {
+            assert_eq!(
+                bits(&step(kind, true, outside, false)),
+                plain,
+                "{kind:?} {outside:?}"
+            );
+        }
+        // A weight that is used twice is cast once without a segment, and its two gradients are added in
+        // half precision; in a segment each is made f32 first.
+        let [a, b] = [true, false].map(|s| step(kind, s, Kind::Float, true));
+        for (a, b) in a.iter().zip(&b) {
+            let off = difference(a, b);
+            assert!(off < 0.02, "{kind:?}: {off}");
+        }
     }
     assert_eq!(autocast_kind(Device::Cpu).unwrap(), None);
 }

@@ -101,11 +101,10 @@ fn deterministic_runs_are_the_same_bits() {
             (Tensor::randn(shape, (Kind::Float, gpu)) * 0.1).set_requires_grad(true)
         };
         let (conv, table, head) = (make(&[16, 3, 3, 3]), make(&[10, 16]), make(&[16, 16]));
-        let params = [&conv, &table, &head].map(Tensor::shallow_clone).to_vec();
-        let mut adamw = AdamW::new(vec![(params.clone(), Hyper::default())]).unwrap();
+        let params = [&conv, &table, &head].map(Tensor::shallow_clone);
+        let mut adamw = AdamW::new(vec![(Vec::from(params), Hyper::default())]).unwrap();
         for _ in 0..5 {
-            let x = Tensor::randn([8, 3, 16, 16], (Kind::Float, gpu))
-                .contiguous_memory_format(tch::MemoryFormat::ChannelsLast);
+            let x = channels_last_of(&Tensor::randn([8, 3, 16, 16], (Kind::Float, gpu)));
             let ids = Tensor::randint(10, [8, 12], (Kind::Int64, gpu));
             adamw.zero_grad().unwrap();
             let loss = autocast(gpu, to, || {
@@ -123,12 +122,7 @@ fn deterministic_runs_are_the_same_bits() {
             loss.unwrap().backward();
             adamw.step().unwrap();
         }
-        bits(
-            &params
-                .iter()
-                .map(|p| p.to_device(Device::Cpu))
-                .collect::<Vec<_>>(),
-        )
+        bits(&[conv, table, head].map(|p| p.to_device(Device::Cpu)))
     };
     for to in [Kind::Float, Kind::BFloat16] {
         assert_eq!(run(to), run(to), "{to:?}");

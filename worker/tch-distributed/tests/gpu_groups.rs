@@ -98,7 +98,7 @@ fn fused_batch_norm_equals_the_joined_batch_on_the_cpu() {
                     .to_kind(kind)
                     .to_device(device);
                 if channels_last {
-                    t.contiguous_memory_format(tch::MemoryFormat::ChannelsLast)
+                    channels_last_of(&t)
                 } else {
                     t
                 }

@@ -34,6 +34,7 @@ int tchd_nccl_attach(void* g, void* store, const char* name, int device, int64_t
     backend->setBoundDeviceId(own);
     backend->eagerConnectSingleDevice(own);
     group->setBackend(c10::DeviceType::CUDA, c10d::ProcessGroup::BackendType::NCCL, backend);
+    group->setGroupName(name);
   });
 }
 }

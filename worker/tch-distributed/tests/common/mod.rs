@@ -225,6 +225,12 @@ pub fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (&a - &b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]).max(1.0)
 }
 
+/// `t` `[N, C, H, W]` with channels last in memory.
+pub fn channels_last_of(t: &Tensor) -> Tensor {
+    let t = t.permute([0, 2, 3, 1]).contiguous();
+    t.permute([0, 3, 1, 2])
+}
+
 pub fn values(t: &Tensor) -> Vec<f64> {
     Vec::<f64>::try_from(t.detach().to_kind(Kind::Double).flatten(0, -1).contiguous()).unwrap()
 }

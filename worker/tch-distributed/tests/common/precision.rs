@@ -42,7 +42,10 @@ pub fn the_rest_is_in_f32(kind: Kind, device: Device) {
             ),
             ("mse", x.mse_loss(&(&x * 2), Reduction::Mean)),
             ("norm", x.norm_scalaropt_dim(2, [-1], true)),
-            ("linalg_norm", x.linalg_vector_norm(2, [-1], true, None)),
+            (
+                "linalg_norm",
+                x.linalg_norm(2, [-1i64].as_slice(), true, None),
+            ),
             ("exp", x.exp()),
             ("log", x.log()),
             ("pow", x.pow_tensor_scalar(2)),
