@@ -1,7 +1,7 @@
 # Targets for people; what they do is in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup build check test demo bench cluster-up cluster-down clean
+.PHONY: help setup build check test gpu-test demo bench cluster-up cluster-down clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ check: ## formatting and lints
 
 test: ## everything that must hold: lints, unit tests, whole-program tests
 	@scripts/test.sh
+
+gpu-test: ## what only a GPU can show; installs libtorch with CUDA (docs/gpu.md)
+	@scripts/gpu-test.sh
 
 demo: build ## train on real images with an interruption in the middle, and score (about 6 minutes)
 	@scripts/demo.sh

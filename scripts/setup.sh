@@ -13,6 +13,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly torch_version=2.13.0
 # With --no-deps, these two are all that libtorch_cpu.so asks for at link time.
 readonly cpu_wheels=("torch==$torch_version" nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)
+# Headers alone are kept of these: what the bridge to NCCL is compiled against, with a GPU or without.
+readonly header_wheels=(nvidia-nccl-cu13==2.29.7 nvidia-cuda-crt==13.0.88 nvidia-cuda-cccl==13.0.85)
 readonly gpu_only=(libtorch_cuda.so libtorch_cuda_linalg.so libc10_cuda.so libtorch_nvshmem.so
     libtorch_python.so libcaffe2_nvrtc.so)
 readonly oldest_rust=1.90
@@ -77,6 +79,27 @@ install_libtorch() {
     trap - EXIT
 }
 
+# install_headers DIR: NCCL's and CUDA's headers into the site folder DIR, beside torch. nccl.h comes last:
+# where it is, the others are.
+install_headers() {
+    local site=$1/nvidia log=.build/pip.log aside
+    if [ -r "$site/nccl/include/nccl.h" ] && [ -r "$site/cu13/include/nv/target" ]; then return; fi
+    aside=$(mktemp -d "$(dirname "$1")/.partial-XXXXXX")
+    # shellcheck disable=SC2064 # the folder of now is meant
+    trap "rm -rf '$aside'" EXIT
+    say "downloading the headers of NCCL and CUDA (209 MB, of which 2 MB are kept) to $site (log: $log)"
+    python3 -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+        --target "$aside" "${header_wheels[@]}" >"$log" 2>&1 || {
+        tail -n 5 "$log" >&2
+        fail "pip could not install ${header_wheels[*]}. Its last lines are above; check the network, and run this again."
+    }
+    mkdir -p "$site/cu13/include" "$site/nccl"
+    cp -rn "$aside/nvidia/cu13/include/crt" "$aside/nvidia/cu13/include/nv" "$site/cu13/include/"
+    cp -rn "$aside/nvidia/nccl/include" "$site/nccl/"
+    rm -rf "$aside"
+    trap - EXIT
+}
+
 # Rust new enough, with rustfmt and clippy.
 need_rust() {
     command -v cargo >/dev/null ||
@@ -119,6 +142,11 @@ main() {
     else
         need_python
         install_libtorch "$(dirname "$wanted")" "$kind"
+    fi
+
+    if [ -z "${LIBTORCH:-}" ]; then
+        need_python
+        install_headers "$(dirname "$wanted")"
     fi
 
     # torch-sys finds CUDA when it is compiled; headers and names are the same for every build of one version.

@@ -1,27 +1,36 @@
 """A training step of a CL2L experiment in plain PyTorch, in the way the Python original does it.
 
-    python step.py EXPERIMENT.yaml --batches FILE.safetensors --steps N --threads T
+    python step.py EXPERIMENT.yaml --batches FILE.safetensors --steps N --warmup N --threads T [--part text]
 
-Towers, projectors and losses follow arXiv 2305.08675: a pre-norm ViT with a class token, a causal text transformer
-with QuickGELU on all places of the context, whose attention is torch.nn.MultiheadAttention, CLIP and l2l heads, and
-the CL2L loss. What PyTorch offers for speed is used: scaled_dot_product_attention, fused AdamW, gradients set to
-None. Prints {"median_seconds": ...} of N steps after a warm-up.
+Towers, projectors and losses follow arXiv 2305.08675: timm's R50 or ViT, or a ViT of free dimensions; a causal text
+transformer with QuickGELU on all places of the context, whose attention is torch.nn.MultiheadAttention; CLIP and l2l
+heads; and the CL2L loss. What PyTorch offers for speed is used: scaled_dot_product_attention, fused AdamW, gradients
+set to None. With `checkpoint_grad` the vision tower recomputes its blocks, as the original's does. Prints
+{"median_seconds": ..., "peak_bytes": ...} of N steps after a warm-up.
 """
 
 import argparse
 import json
 import math
+import resource
 import statistics
 import time
 from pathlib import Path
 
+import timm
 import torch
 import torch.nn.functional as F
 import yaml
 from safetensors.torch import load_file
 from torch import nn
 
-WARM_UP = 3
+# Towers by the part of a model's name: timm's name and the width of the feature.
+NAMED = {
+    "R50": ("resnet50", 2048),
+    "VITS16": ("vit_small_patch16_224", 384),
+    "VITB16": ("vit_base_patch16_224", 768),
+    "VITB32": ("vit_base_patch32_224", 768),
+}
 
 
 class ImageBlock(nn.Module):
@@ -87,18 +96,37 @@ def head(kind, width, hidden, out):
     )
 
 
-class CL2L(nn.Module):
-    """The model of an experiment's `model:` section."""
+class FreeViT(nn.Module):
+    """ViT of free dimensions; the feature is the class token."""
 
-    def __init__(self, spec):
+    def __init__(self, dims):
         super().__init__()
-        dims, width = spec["vision"], spec.get("transformer_width", 512)
         places = (dims["image_size"] // dims["patch"]) ** 2
         self.patches = nn.Conv2d(3, dims["width"], dims["patch"], dims["patch"])
         self.class_token = nn.Parameter(torch.randn(1, 1, dims["width"]) * 1e-6)
-        self.image_places = nn.Parameter(torch.randn(1, places + 1, dims["width"]) * 0.02)
-        self.image_blocks = nn.Sequential(*(ImageBlock(dims["width"], dims["heads"]) for _ in range(dims["depth"])))
-        self.image_norm = nn.LayerNorm(dims["width"], eps=1e-6)
+        self.places = nn.Parameter(torch.randn(1, places + 1, dims["width"]) * 0.02)
+        self.blocks = nn.Sequential(*(ImageBlock(dims["width"], dims["heads"]) for _ in range(dims["depth"])))
+        self.norm = nn.LayerNorm(dims["width"], eps=1e-6)
+
+    def forward(self, x):
+        """[N, 3, H, W] to [N, D]."""
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.places
+        return self.norm(self.blocks(x))[:, 0]
+
+
+class CL2L(nn.Module):
+    """The model of an experiment's `model:` section."""
+
+    def __init__(self, spec, checkpoint):
+        super().__init__()
+        width = spec.get("transformer_width", 512)
+        if "name" in spec:
+            name, image_width = NAMED[spec["name"].split("_")[1]]
+            self.image = timm.create_model(name, num_classes=0)
+            self.image.set_grad_checkpointing(checkpoint)
+        else:
+            self.image, image_width = FreeViT(spec["vision"]), spec["vision"]["width"]
 
         context = spec.get("context_length", 77)
         mask = torch.full((context, context), float("-inf")).triu(1)
@@ -115,20 +143,14 @@ class CL2L(nn.Module):
 
         out, hidden = spec.get("embed_dim", 256), spec.get("clip_hidden_dim", 4096)
         kind = spec.get("clip_proj_type", "linear")
-        self.image_head = head(kind, dims["width"], hidden, out)
+        self.image_head = head(kind, image_width, hidden, out)
         self.text_head = head(kind, width, hidden, out)
         self.scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.separate = spec.get("separate_proj", False)
         if self.separate:
-            self.local_image_head = head(spec.get("cl2l_img_proj_type", "mlp"), dims["width"], 4096, out)
+            self.local_image_head = head(spec.get("cl2l_img_proj_type", "mlp"), image_width, 4096, out)
             self.local_text_head = head(spec.get("cl2l_txt_proj_type", "mlp"), width, 4096, out)
             self.local_scale = nn.Parameter(torch.tensor(math.log(1 / 0.1)))
-
-    def image(self, x):
-        """[N, 3, H, W] to [N, D]."""
-        x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.image_places
-        return self.image_norm(self.image_blocks(x))[:, 0]
 
     def text(self, tokens):
         """[N, L] to [N, D]."""
@@ -172,18 +194,25 @@ def batches(path):
         yield tensors[f"{number}.image_global"], tensors[f"{number}.tokens"], [tensors[view] for view in views]
 
 
+def text_loss(model, tokens):
+    """Something to run backward from where only the text tower is measured; every caption goes through it."""
+    return sum(model.text(view).square().sum() for view in tokens.unbind(1))
+
+
 def main():
     """See the module."""
     parser = argparse.ArgumentParser()
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--batches", type=Path, required=True)
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--warmup", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--part", choices=["step", "text"], default="step")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     experiment = yaml.safe_load(args.experiment.read_text(encoding="utf-8"))
-    model = CL2L(experiment["model"]).train()
+    model = CL2L(experiment["model"], experiment["train"].get("checkpoint_grad", False)).train()
     optim = experiment["optim"]
     decay = [p for p in model.parameters() if p.ndim >= 2]
     rest = [p for p in model.parameters() if p.ndim < 2]
@@ -195,21 +224,23 @@ def main():
     )
     given = list(batches(args.batches))
     times = []
-    for number in range(WARM_UP + args.steps):
+    for number in range(args.warmup + args.steps):
         image, tokens, locals_ = given[number % len(given)]
         begin = time.perf_counter()
-        loss = model(image, tokens, locals_)
+        loss = model(image, tokens, locals_) if args.part == "step" else text_loss(model, tokens)
         if not math.isfinite(loss.item()):
             raise SystemExit("error: the loss is not finite")
         loss.backward()
-        optimizer.step()
+        if args.part == "step":
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             model.scale.clamp_(0, 4.6052)
             if model.separate:
                 model.local_scale.clamp_(0, 4.6052)
         times.append(time.perf_counter() - begin)
-    print(json.dumps({"median_seconds": statistics.median(times[WARM_UP:])}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"median_seconds": statistics.median(times[args.warmup :]), "peak_bytes": peak}))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Check this build against numbers recorded from the original.
     Parity(commands::parity::Args),
+    /// Write a checkpoint in another program's form.
+    Convert(commands::convert::Args),
     /// Measure a step of an experiment's model.
     Bench(commands::bench::Args),
 }
@@ -37,6 +39,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Parity(args) => commands::parity::run(args),
+        Command::Convert(args) => commands::convert::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };
     let kind = result.unwrap_or_else(|error| {

@@ -88,6 +88,7 @@ impl Run {
                 ..TrainState::default()
             };
             let snapshot = Snapshot {
+                momentum: None,
                 model: &values,
                 optim: &[],
                 state: &state,

@@ -85,6 +85,12 @@ impl Checkpoint {
         Ok(self.dir.join(&section.file))
     }
 
+    /// Whether it holds a section of this name.
+    #[must_use]
+    pub fn has_section(&self, name: &str) -> bool {
+        self.manifest.section(name).is_some()
+    }
+
     /// Adds scores to the manifest, for instance of an evaluation that came after the publication.
     ///
     /// # Errors

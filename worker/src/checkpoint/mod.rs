@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `model` | `model.safetensors` | parameters and buffers under the reference's names |
 //! | `optim` | `optim.safetensors` | `<parameter>.exp_avg`, `.exp_avg_sq`, `.step` |
+//! | `momentum` | `momentum.safetensors` | the momentum encoder under the model's names, if there is one |
 //! | `state` | `state.json` | [`TrainState`] |
 
 pub mod tensors;
@@ -18,9 +19,11 @@ use rocket_common::exit::ExitKind;
 use rocket_common::run_dir::RunDir;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
+use tch_distributed::ScalerState;
 
 const MODEL: (&str, u32, &str) = ("model", 1, "model.safetensors");
 const OPTIM: (&str, u32, &str) = ("optim", 1, "optim.safetensors");
+const MOMENTUM: (&str, u32, &str) = ("momentum", 1, "momentum.safetensors");
 const STATE: (&str, u32, &str) = ("state", 1, "state.json");
 
 /// The part of a run's state that is no tensor. Everything random is a function of the seed and of
@@ -39,6 +42,9 @@ pub struct TrainState {
     pub bad_samples: u64,
     /// Hash of the experiment's recipe.
     pub recipe_hash: String,
+    /// Scale of the loss in float16, and its history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaler: Option<ScalerState>,
 }
 
 /// Everything that is saved, borrowed from the run.
@@ -48,6 +54,8 @@ pub struct Snapshot<'a> {
     pub model: &'a [(String, Tensor)],
     /// Optimiser state by name.
     pub optim: &'a [(String, Tensor)],
+    /// The momentum encoder's parameters and buffers by name.
+    pub momentum: Option<&'a [(String, Tensor)]>,
     /// The rest.
     pub state: &'a TrainState,
 }
@@ -59,6 +67,8 @@ pub struct Restored {
     pub model: BTreeMap<String, Tensor>,
     /// Optimiser state by name.
     pub optim: BTreeMap<String, Tensor>,
+    /// The momentum encoder's parameters and buffers by name, if there was one.
+    pub momentum: Option<BTreeMap<String, Tensor>>,
     /// The rest.
     pub state: TrainState,
 }
@@ -71,7 +81,9 @@ pub struct Restored {
 pub fn save(run: &RunDir, attempt: u32, snapshot: &Snapshot<'_>, info: Info) -> Result<Published> {
     let write = || -> Result<Published> {
         let mut draft = Draft::begin(run, attempt, info.step)?;
-        for ((name, version, file), values) in [(MODEL, snapshot.model), (OPTIM, snapshot.optim)] {
+        let momentum = snapshot.momentum.map(|values| (MOMENTUM, values));
+        let sections = [(MODEL, snapshot.model), (OPTIM, snapshot.optim)];
+        for ((name, version, file), values) in sections.into_iter().chain(momentum) {
             tensors::save(&draft.dir().join(file), values).map_err(as_checkpoint_error)?;
             draft.adopt(name, version, file)?;
         }
@@ -97,6 +109,10 @@ pub fn load(checkpoint: &Checkpoint) -> Result<Restored> {
         Ok(Restored {
             model: tensors::load(&checkpoint.section_path(MODEL.0, MODEL.1)?)?,
             optim: tensors::load(&checkpoint.section_path(OPTIM.0, OPTIM.1)?)?,
+            momentum: checkpoint
+                .has_section(MOMENTUM.0)
+                .then(|| tensors::load(&checkpoint.section_path(MOMENTUM.0, MOMENTUM.1)?))
+                .transpose()?,
             state: rocket_common::atomic::read_json(&state_path)?,
         })
     };

@@ -91,14 +91,17 @@ pub fn load(path: &Path) -> Result<BTreeMap<String, Tensor>> {
         .collect()
 }
 
-const KINDS: [(Kind, Dtype); 7] = [
+const KINDS: [(Kind, Dtype); 10] = [
     (Kind::Float, Dtype::F32),
     (Kind::Double, Dtype::F64),
     (Kind::Half, Dtype::F16),
     (Kind::BFloat16, Dtype::BF16),
     (Kind::Int64, Dtype::I64),
     (Kind::Int, Dtype::I32),
+    (Kind::Int16, Dtype::I16),
+    (Kind::Int8, Dtype::I8),
     (Kind::Uint8, Dtype::U8),
+    (Kind::Bool, Dtype::BOOL),
 ];
 
 fn dtype_of(kind: Kind) -> Result<Dtype> {

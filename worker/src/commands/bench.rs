@@ -1,21 +1,24 @@
 //! `rocket-worker bench`: measures the parts whose speed is compared with the original's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment;
+use rocket_common::experiment::{self, Experiment};
 use serde_json::json;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use tch_distributed::optim as gradients;
 
 use crate::data::{self, Loader, LoaderOptions, Order};
 use crate::loss::{Alone, Objective};
 use crate::model::{Batch, Model, Options};
 use crate::optim::NamedAdamW;
-use crate::train::heartbeat::resident_bytes;
+use crate::train::heartbeat::peak_resident_bytes;
+
+/// Different batches, taken in turn.
+const BATCHES: usize = 2;
 
 /// What to measure.
 #[derive(Debug, clap::Args)]
@@ -28,6 +31,8 @@ pub struct Args {
 enum What {
     /// A training step of one process: forward, loss, backward, AdamW.
     Step(StepArgs),
+    /// The text tower alone: forward and backward of all captions.
+    Text(StepArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -46,7 +51,7 @@ struct StepArgs {
     /// Threads of torch's operators.
     #[arg(long, default_value_t = 2)]
     threads: i32,
-    /// Write the first batch's tokens to this safetensors file, so that a peer can take the same.
+    /// Write the batches to this safetensors file, so that a peer can take the same.
     #[arg(long, value_name = "FILE")]
     dump_batch: Option<PathBuf>,
 }
@@ -57,58 +62,43 @@ struct StepArgs {
 /// # Errors
 /// A wrong experiment, or data that cannot be read.
 pub fn run(args: &Args) -> Result<ExitKind> {
-    match &args.what {
-        What::Step(args) => step(args),
-    }
-}
-
-fn step(args: &StepArgs) -> Result<ExitKind> {
-    let text = std::fs::read_to_string(&args.experiment)
-        .with_context(|| format!("cannot read {}", args.experiment.display()))?;
-    let experiment = experiment::parse(&args.experiment.display().to_string(), &text, &args.set)
-        .map_err(|all| {
-            let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
-            Error::new(ExitKind::Experiment, lines.join("\n"))
-        })?;
-    tch::set_num_threads(args.threads.max(1));
-    let model = Model::new(
-        &experiment.model,
-        &Options::of(&experiment, Device::Cpu, None),
-    )?;
-    let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
-    let objective = Objective::of(&experiment);
-    let source = data::source::open(&experiment.data)?;
-    let order = Order {
-        seed: experiment.seed,
-        samples: source.len() as u64,
-        world_size: 1,
-        batch_size: experiment.train.batch_size as u64,
-        update_freq: 1,
+    let (args, text_alone) = match &args.what {
+        What::Step(args) => (args, false),
+        What::Text(args) => (args, true),
     };
-    let mut loader = Loader::new(
-        LoaderOptions::of(&experiment, source, order, 0)?,
-        order.at_step(0),
-    )?;
-    // Made before the clock runs: this is about the step, not about the loader.
-    let batches = (0..4)
-        .map(|_| Ok(Batch::from_host(&loader.next_batch()?)))
-        .collect::<Result<Vec<Batch>>>()?;
-    drop(loader);
+    let experiment = read(args)?;
+    tch::set_num_threads(args.threads.max(1));
+    let batches = batches(&experiment, text_alone)?;
     if let Some(path) = &args.dump_batch {
         dump(&batches, path)?;
     }
+    let options = Options::of(&experiment, Device::Cpu, None);
+    let model = Model::new(&experiment.model, &options)?;
+    let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
+    let objective = Objective::of(&experiment);
     let mut seconds = Vec::new();
     let mut loss = 0.0;
     for number in 0..args.warmup + args.steps {
         let batch = &batches[number % batches.len()];
         let started = Instant::now();
         optimizer.zero_grad()?;
-        let output = objective.compute(&model.encode(batch, true)?, &Alone)?;
-        output.total.f_backward()?;
-        let _norm = f64::try_from(gradients::norm(&gradients::grads(&parameters(&model)))?)?;
-        optimizer.step(experiment.optim.lr)?;
-        model.clamp_logit_scales()?;
-        loss = f64::try_from(&output.total)?;
+        if text_alone {
+            let (b, views, context) = batch.tokens.size3()?;
+            // Views before samples, as a step has them.
+            let tokens = batch.tokens.f_transpose(0, 1)?;
+            let tokens = tokens.f_reshape([views * b, context])?;
+            let features = model.text_features(&tokens)?;
+            let total = features.f_square()?.f_sum(Kind::Float)?;
+            total.f_backward()?;
+            loss = f64::try_from(total)?;
+        } else {
+            let output = objective.compute(&model.encode(batch, true)?, &Alone)?;
+            output.total.f_backward()?;
+            let _norm = f64::try_from(gradients::norm(&gradients::grads(&parameters(&model)))?)?;
+            optimizer.step(experiment.optim.lr)?;
+            model.clamp_logit_scales()?;
+            loss = f64::try_from(&output.total)?;
+        }
         if number >= args.warmup {
             seconds.push(started.elapsed().as_secs_f64());
         }
@@ -118,14 +108,48 @@ fn step(args: &StepArgs) -> Result<ExitKind> {
     println!(
         "{}",
         json!({
-            "median_seconds": sorted[sorted.len() / 2],
+            "median_seconds": sorted.get(sorted.len() / 2),
             "seconds": seconds,
             "loss": loss,
             "threads": args.threads,
-            "resident_bytes": resident_bytes(),
+            "peak_bytes": peak_resident_bytes(),
         })
     );
     Ok(ExitKind::Ok)
+}
+
+fn read(args: &StepArgs) -> Result<Experiment> {
+    let text = std::fs::read_to_string(&args.experiment)
+        .with_context(|| format!("cannot read {}", args.experiment.display()))?;
+    experiment::parse(&args.experiment.display().to_string(), &text, &args.set).map_err(|all| {
+        let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
+        Error::new(ExitKind::Experiment, lines.join("\n")).into()
+    })
+}
+
+/// The first batches of the data, made before the clock runs: this is about the step, not about the
+/// loader.
+fn batches(experiment: &Experiment, text_alone: bool) -> Result<Vec<Batch>> {
+    let source = data::source::open(&experiment.data)?;
+    let order = Order {
+        seed: experiment.seed,
+        samples: source.len() as u64,
+        world_size: 1,
+        batch_size: experiment.train.batch_size as u64,
+        update_freq: 1,
+    };
+    let options = LoaderOptions::of(experiment, source, order, 0)?;
+    let mut loader = Loader::new(options, order.at_step(0))?;
+    let mut made = Vec::new();
+    for _ in 0..BATCHES {
+        let mut batch = Batch::from_host(&loader.next_batch()?);
+        if text_alone {
+            batch.image_global = Tensor::zeros([0], (Kind::Float, Device::Cpu));
+            batch.images_local.clear();
+        }
+        made.push(batch);
+    }
+    Ok(made)
 }
 
 fn parameters(model: &Model) -> Vec<Tensor> {
@@ -136,7 +160,7 @@ fn parameters(model: &Model) -> Vec<Tensor> {
         .collect()
 }
 
-fn dump(batches: &[Batch], path: &std::path::Path) -> Result<()> {
+fn dump(batches: &[Batch], path: &Path) -> Result<()> {
     let mut tensors = Vec::new();
     for (number, batch) in batches.iter().enumerate() {
         tensors.push((format!("{number}.tokens"), batch.tokens.shallow_clone()));

@@ -1,6 +1,8 @@
 //! The subcommands of `rocket-worker`, one a file.
 
 pub mod bench;
+pub mod convert;
 pub mod eval;
 pub mod parity;
+mod parity_against;
 pub mod train;

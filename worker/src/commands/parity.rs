@@ -1,4 +1,5 @@
-//! `rocket-worker parity FILE...`: this build against numbers recorded from the original.
+//! `rocket-worker parity FILE...`: this build against numbers recorded from the original; and with
+//! `--against CHECKPOINT`, one model's layers against recorded ones.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -6,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use rocket_common::exit::ExitKind;
 
+use super::parity_against::{self, Against};
 use crate::parity::{self, Group};
 
 /// Failing values shown per group.
@@ -15,7 +17,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Golden files (JSON or JSON lines); tensors are read from beside them.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "against", conflicts_with = "against")]
     files: Vec<PathBuf>,
     /// Threads of torch's operators.
     #[arg(long, default_value_t = 2)]
@@ -23,15 +25,21 @@ pub struct Args {
     /// Also list what was skipped, and why.
     #[arg(long)]
     skipped: bool,
+    #[command(flatten)]
+    against: Against,
 }
 
 /// Checks every file, prints a line per group of values with the worst deviation, and ends with
 /// [`ExitKind::Parity`] if any value is over its tolerance or any file could not be checked.
 ///
 /// # Errors
-/// None: what goes wrong with a file is printed, and counts as a failure.
+/// With `--against`, a checkpoint or recording that cannot be read or is of another model. What goes wrong
+/// with a golden file is printed, and counts as a failure.
 pub fn run(args: &Args) -> Result<ExitKind> {
     tch::set_num_threads(args.threads.max(1));
+    if let Some(checkpoint) = &args.against.against {
+        return parity_against::run(checkpoint, &args.against);
+    }
     // A tensor file is read with its JSON file.
     let files: BTreeSet<PathBuf> = args
         .files

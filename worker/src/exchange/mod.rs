@@ -8,14 +8,24 @@
 //! | `plain` | values that are no tensors, as JSON |
 //! | `pt` | [`read_pt`]: the original's checkpoint, or a bare state dict |
 //! | `optimizer` | torch's AdamW state between numbers and names |
+//! | `pickler`, `zip_writer`, `pt_writer` | [`write_pt`]: the same files, written |
+//! | `args` | the original's command line, from and to an experiment |
+//! | `open_clip` | [`to_open_clip`]: the names and the configuration that open_clip loads |
+//! | `source` | [`Source`]: what `rocket-worker convert` converts |
 //! | `training` | [`load_for_training`], [`load_text_encoder`] |
 
 mod archive;
+mod args;
+mod open_clip;
 mod optimizer;
+mod pickler;
 mod plain;
 mod pt;
+mod pt_writer;
+mod source;
 mod storages;
 mod training;
+mod zip_writer;
 
 use std::path::Path;
 
@@ -23,8 +33,12 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use tch::Tensor;
 
+pub use args::{args_of, experiment_of, model_name};
+pub use open_clip::{CONFIG_FILE, Head, WEIGHTS_FILE, to_open_clip};
 pub use optimizer::{Group, Moments, PtOptimizer};
-pub use pt::{PtCheckpoint, Scaler, read, read_pt};
+pub use pt::{PtCheckpoint, read, read_pt};
+pub use pt_writer::{Form, write_pt};
+pub use source::{Source, write_safetensors};
 pub use training::{ForTraining, Progress, load_for_training, load_text_encoder};
 
 /// Tensors by name, in the order of their file.

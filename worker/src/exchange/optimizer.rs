@@ -5,9 +5,11 @@ use std::path::Path;
 
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
+use rocket_common::experiment::Optim;
 use serde_json::{Map, Value as Json};
 use tch::{Device, Kind, Tensor};
 
+use super::pt_writer::group_options;
 use super::storages::Storages;
 use super::{Result, plain, refuse};
 use crate::data::pickle::{Node, Pickle, Value};
@@ -110,6 +112,51 @@ impl PtOptimizer {
             read.state.insert(number, moments);
         }
         Ok(read)
+    }
+
+    /// The state that a run of ours saved, numbered as the original numbers it. A parameter without a step
+    /// behind it has no state there.
+    ///
+    /// # Errors
+    /// If a trained parameter's part is absent.
+    pub fn from_named(
+        registry: &Registry,
+        named: &BTreeMap<String, Tensor>,
+        optim: &Optim,
+    ) -> Result<Self> {
+        let (decayed, plain) = registry.decay_split();
+        let mut numbered = Self::default();
+        let mut number = 0;
+        for (entries, weight_decay) in [(decayed, optim.wd), (plain, 0.0)] {
+            let mut group = Group {
+                params: Vec::with_capacity(entries.len()),
+                options: group_options(optim, weight_decay),
+            };
+            for entry in entries {
+                let part = |part: &str| {
+                    let key = format!("{}.{part}", entry.name);
+                    named.get(&key).map(Tensor::shallow_clone).ok_or_else(|| {
+                        Error::new(
+                            ExitKind::Checkpoint,
+                            format!("the optimiser state is of another model: it has no '{key}'"),
+                        )
+                    })
+                };
+                let step = part("step")?;
+                if step.double_value(&[]) > 0.0 {
+                    let moments = Moments {
+                        exp_avg: part("exp_avg")?,
+                        exp_avg_sq: part("exp_avg_sq")?,
+                        step,
+                    };
+                    numbered.state.insert(number, moments);
+                }
+                group.params.push(number);
+                number += 1;
+            }
+            numbered.groups.push(group);
+        }
+        Ok(numbered)
     }
 
     /// The state as `<parameter>.exp_avg`, `<parameter>.exp_avg_sq`, `<parameter>.step`. A parameter

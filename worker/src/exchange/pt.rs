@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rocket_common::error::Error;
 use serde_json::{Map, Value as Json};
+use tch_distributed::ScalerState;
 
 use super::archive::{Archive, is_zip};
 use super::optimizer::PtOptimizer;
@@ -23,28 +24,13 @@ pub struct PtCheckpoint {
     /// AdamW's state.
     pub optimizer: Option<PtOptimizer>,
     /// The scaler's state; absent too where it was disabled.
-    pub scaler: Option<Scaler>,
+    pub scaler: Option<ScalerState>,
     /// Epochs done.
     pub epoch: Option<u64>,
     /// Best top-1 so far in percent.
     pub best_acc1: Option<f64>,
     /// The original's command line, by the flags' names in snake_case.
     pub args: Option<Map<String, Json>>,
-}
-
-/// State of a `torch.amp.GradScaler`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Scaler {
-    /// What losses are multiplied by.
-    pub scale: f64,
-    /// Factor by which it grows.
-    pub growth_factor: f64,
-    /// Factor by which it falls after an overflow.
-    pub backoff_factor: f64,
-    /// Steps without an overflow after which it grows.
-    pub growth_interval: i64,
-    /// Steps without an overflow so far.
-    pub growth_tracker: i64,
 }
 
 /// Reads a `.pt` or a `.safetensors` file, by what it holds and not by its name.
@@ -142,8 +128,9 @@ impl Reader<'_, '_> {
         let optimizer = present("optimizer")
             .map(|node| PtOptimizer::read(self.path, pickle, node, &mut self.storages))
             .transpose()?;
-        let wrong =
-            |key: &str, what: String| refuse(self.path, format!("has a '{key}' that {what}"));
+        let wrong = |key: &str, what: String| {
+            refuse(self.path, format!("has a value under '{key}' that {what}"))
+        };
         let object = |key: &str| {
             present(key)
                 .map(|node| plain::object(pickle, node))
@@ -153,8 +140,8 @@ impl Reader<'_, '_> {
         let scaler = object("scaler")?.filter(|map| !map.is_empty());
         let scaler = scaler
             .map(|map| {
-                Scaler::from_map(&map)
-                    .ok_or_else(|| wrong("scaler", "is none of torch's GradScaler".to_owned()))
+                serde_json::from_value(Json::Object(map))
+                    .map_err(|_| wrong("scaler", "is none of torch's GradScaler".to_owned()))
             })
             .transpose()?;
         let epoch = match present("epoch").map(|node| pickle.value(node)) {
@@ -188,7 +175,10 @@ impl Reader<'_, '_> {
     /// The tensors of a dict, their names without `module.`.
     fn state_dict(&mut self, node: Node, key: &str) -> Result<Tensors> {
         let Some(pairs) = self.pickle.pairs(node) else {
-            return Err(refuse(self.path, format!("has a '{key}' that is no dict")));
+            return Err(refuse(
+                self.path,
+                format!("has a value under '{key}' that is no dict"),
+            ));
         };
         let mut names = std::collections::BTreeSet::new();
         let mut tensors = Vec::with_capacity(pairs.len());
@@ -196,7 +186,7 @@ impl Reader<'_, '_> {
             let Some(name) = self.pickle.text(name) else {
                 return Err(refuse(
                     self.path,
-                    format!("has a '{key}' with a key that is no text"),
+                    format!("has a key under '{key}' that is no text"),
                 ));
             };
             let name = name.strip_prefix("module.").unwrap_or(name);
@@ -207,19 +197,5 @@ impl Reader<'_, '_> {
             tensors.push((name.to_owned(), tensor));
         }
         Ok(tensors)
-    }
-}
-
-impl Scaler {
-    fn from_map(map: &Map<String, Json>) -> Option<Self> {
-        let float = |key: &str| map.get(key).and_then(Json::as_f64);
-        let integer = |key: &str| map.get(key).and_then(Json::as_i64);
-        Some(Self {
-            scale: float("scale")?,
-            growth_factor: float("growth_factor")?,
-            backoff_factor: float("backoff_factor")?,
-            growth_interval: integer("growth_interval")?,
-            growth_tracker: integer("_growth_tracker")?,
-        })
     }
 }

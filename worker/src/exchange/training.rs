@@ -8,8 +8,9 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use rocket_common::run_dir::RunDir;
 use tch::Tensor;
+use tch_distributed::ScalerState;
 
-use super::pt::{Scaler, read};
+use super::pt::read;
 use super::{Result, refuse};
 use crate::checkpoint;
 use crate::model::Registry;
@@ -35,7 +36,7 @@ pub struct ForTraining {
     /// AdamW's state as `optim::NamedAdamW::load_state` takes it.
     pub optim: Option<BTreeMap<String, Tensor>>,
     /// The scaler's state.
-    pub scaler: Option<Scaler>,
+    pub scaler: Option<ScalerState>,
     /// How far it had come.
     pub progress: Progress,
     /// Best score so far, a fraction of 1.
@@ -54,9 +55,9 @@ pub fn load_for_training(path: &Path, registry: &Registry) -> anyhow::Result<For
         let restored = checkpoint::load(&checkpoint_of(path)?)?;
         return Ok(ForTraining {
             model: restored.model,
-            momentum: None,
+            momentum: restored.momentum,
             optim: Some(restored.optim),
-            scaler: None,
+            scaler: restored.state.scaler,
             progress: Progress::Steps(restored.state.step),
             best_score: restored.state.best_score,
         });

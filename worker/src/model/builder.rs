@@ -63,6 +63,11 @@ impl Scope {
         }
     }
 
+    /// The dotted name of this module.
+    pub(super) fn path(&self) -> String {
+        self.prefix.clone()
+    }
+
     fn full(&self, name: impl std::fmt::Display) -> String {
         if self.prefix.is_empty() {
             name.to_string()

@@ -369,6 +369,25 @@ impl Model {
         self.encoded(feats, &self.text_projector, self.local_heads().1)
     }
 
+    /// Token ids `[N, context_length]` to features `[N, text width]`, in training mode and with gradients.
+    ///
+    /// # Errors
+    /// If the sizes do not fit or torch fails.
+    pub fn text_features(&self, tokens: &Tensor) -> Result<Tensor> {
+        let ends = self.text.ends(tokens)?;
+        let (none, keep) = (Noise::NONE, &Plan::Keep);
+        self.text
+            .forward(tokens, &ends, usize::MAX, none, Pass::TRAIN, keep)
+    }
+
+    /// SWALIPV1's trainable prototypes, which the recipe holds still at first.
+    #[must_use]
+    pub fn prototypes(&self) -> Vec<Tensor> {
+        let all = self.registry.trainable();
+        let learnt = all.filter(|entry| entry.name.contains("prototypes"));
+        learnt.map(|entry| entry.tensor.shallow_clone()).collect()
+    }
+
     /// Turns off every gradient.
     pub(super) fn freeze(&mut self) {
         self.registry.freeze("");

@@ -11,6 +11,7 @@ use super::builder::{Init, Scope};
 use super::layers::{Activation, Conv, LayerNorm, Linear};
 use super::pass::Pass;
 use super::segments::{Cost, Plan, Unit, run};
+use super::trace;
 use super::vision::ConvNextSize;
 use super::{Error, Result};
 
@@ -41,6 +42,7 @@ struct Down {
 /// Depthwise convolution, norm, two linear layers, layer scale, shortcut.
 #[derive(Debug)]
 struct Block {
+    name: String,
     /// Halves the map at the beginning of a stage.
     down: Option<Down>,
     gamma: Tensor,
@@ -63,6 +65,7 @@ impl Block {
         let norm = LayerNorm::new(&scope.sub("norm"), width, EPS)?;
         let linear = |name: &str, sizes| Linear::new(&scope.sub(name), sizes, WEIGHT, Some(ZERO));
         Ok(Self {
+            name: scope.path(),
             down,
             gamma,
             conv,
@@ -81,10 +84,13 @@ impl Block {
         let y = self.fc1.forward(&self.norm.forward(&y)?)?;
         let y = self.fc2.forward(&Activation::Gelu.forward(y)?)?;
         let mut y = y.f_mul(&self.gamma)?.f_permute([0, 3, 1, 2])?;
-        if y.f_kind()? == x.f_kind()? {
-            return Ok(y.f_add_(&x)?);
-        }
-        Ok(y.f_add(&x)?)
+        let y = if y.f_kind()? == x.f_kind()? {
+            y.f_add_(&x)?
+        } else {
+            y.f_add(&x)?
+        };
+        trace::layer(|| self.name.clone(), &y);
+        Ok(y)
     }
 }
 
@@ -133,6 +139,7 @@ impl ConvNext {
             )));
         }
         let x = norm_channels(&self.stem.norm, &self.stem.conv.forward(images)?)?;
+        trace::layer(|| "visual.stem".to_owned(), &x);
         let units = self.blocks.iter().map(|block| {
             let block = Rc::clone(block);
             Unit::new(move |x| block.forward(x))

@@ -23,6 +23,7 @@ mod segments;
 #[cfg(test)]
 mod tests;
 mod text;
+pub mod trace;
 mod transformer;
 mod vision;
 mod vit;

@@ -44,6 +44,19 @@ impl MomentumEncoder {
         Ok(Self(follower))
     }
 
+    /// Takes over every value of the model, buffers too, as at the beginning.
+    ///
+    /// # Errors
+    /// If torch fails.
+    pub fn follow(&self, model: &Model) -> Result<()> {
+        let state = model.registry().entries();
+        self.registry().load(
+            state
+                .iter()
+                .map(|entry| (entry.name.as_str(), &entry.tensor)),
+        )
+    }
+
     /// Its tensors by name, which are the model's names.
     #[must_use]
     pub fn registry(&self) -> &Registry {

@@ -10,6 +10,7 @@ use super::builder::Scope;
 use super::layers::Conv;
 use super::pass::Pass;
 use super::segments::{Cost, Plan, Unit, run};
+use super::trace;
 
 /// Blocks of the four stages.
 const DEPTHS: [i64; 4] = [3, 4, 6, 3];
@@ -25,6 +26,7 @@ pub(super) struct ResNet50 {
 /// 1x1, 3x3, 1x1 with a shortcut.
 #[derive(Debug)]
 struct Bottleneck {
+    name: String,
     convs: [Conv; 3],
     norms: [BatchNorm; 3],
     shortcut: Option<(Conv, BatchNorm)>,
@@ -60,6 +62,7 @@ impl Bottleneck {
         };
         let (convs, norms) = ([conv1, conv2, conv3], [norm1, norm2, norm3]);
         Ok(Self {
+            name: scope.path(),
             convs,
             norms,
             shortcut,
@@ -75,7 +78,9 @@ impl Bottleneck {
             Some((conv, norm)) => y.f_add_(&norm.forward(&conv.forward(x)?, pass)?)?,
             None => y.f_add_(x)?,
         };
-        Ok(relu_(sum)?)
+        let y = relu_(sum)?;
+        trace::layer(|| self.name.clone(), &y);
+        Ok(y)
     }
 }
 
@@ -112,8 +117,14 @@ impl ResNet50 {
 
     /// Images `[N, 3, h, w]` to features `[N, 2048]`.
     pub(super) fn forward(&self, images: &Tensor, pass: Pass, plan: &Plan) -> Result<Tensor> {
-        let x = relu_(self.bn1.forward(&self.conv1.forward(images)?, pass)?)?;
+        let x = {
+            let x = self.conv1.forward(images)?;
+            trace::layer(|| "visual.conv1".to_owned(), &x);
+            relu_(self.bn1.forward(&x, pass)?)?
+        };
+        trace::layer(|| "visual.act1".to_owned(), &x);
         let x = x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?;
+        trace::layer(|| "visual.maxpool".to_owned(), &x);
         let units = self.blocks.iter().map(|block| {
             let block = Rc::clone(block);
             Unit::new(move |x| block.forward(x, pass))

@@ -9,6 +9,7 @@ use super::groups::{CostModel, Group, groups};
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
 use super::segments::{Cost, Plan};
+use super::trace;
 use super::transformer::{At, Attend, Attention, Block, Blocks, Noise};
 
 /// Epsilon of torch's layer norm.
@@ -67,6 +68,7 @@ impl TextTower {
                 Linear::torch_default(wide),
             )?;
             Ok(Block {
+                name: scope.path(),
                 norm1,
                 attention: Attention::new(qkv, out, spec.transformer_heads),
                 norm2: LayerNorm::new(&scope.sub("ln_2"), width, EPS)?,
@@ -184,7 +186,9 @@ impl TextTower {
         for (x, (tokens, ends, noise)) in embedded.into_iter().zip(parts) {
             let (rows, length) = tokens.size2()?;
             let places = self.positional_embedding.f_narrow(0, 0, length)?;
-            let x = x.f_view([rows, length, self.width])?.f_add(&places)?;
+            let x = x.f_view([rows, length, self.width])?;
+            trace::layer(|| "token_embedding".to_owned(), &x);
+            let x = x.f_add(&places)?;
             let at = At::Index(&ends);
             let (blocks, causal) = (&self.blocks, Attend::Causal);
             feats.push(blocks.forward_at(&x, at, causal, noise, pass, plan)?);

@@ -11,6 +11,7 @@ use super::builder::Scope;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
 use super::segments::{Cost, Plan, Unit, run};
+use super::trace;
 
 /// Which tokens attend to which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +175,8 @@ impl At<'_> {
 /// `x + attention(norm(x))`, then `x + mlp(norm(x))`.
 #[derive(Debug)]
 pub(super) struct Block {
+    /// Its module's dotted name.
+    pub(super) name: String,
     pub(super) norm1: LayerNorm,
     pub(super) attention: Attention,
     pub(super) norm2: LayerNorm,
@@ -204,7 +207,7 @@ impl Block {
             &x,
             &self.attention.forward(&self.norm1.forward(&x)?, attend)?,
         )?;
-        noise.join(&x, &self.mlp(&self.norm2.forward(&x)?)?)
+        self.second(&x, noise)
     }
 
     /// The same at one token of each sequence: `[N, L, D]` to `[N, D]`.
@@ -212,7 +215,14 @@ impl Block {
         let x = noise.input(x)?;
         let y = self.attention.forward_at(&self.norm1.forward(&x)?, &at)?;
         let x = noise.join(&at.pick(&x)?, &y)?;
-        noise.join(&x, &self.mlp(&self.norm2.forward(&x)?)?)
+        self.second(&x, noise)
+    }
+
+    /// `x + mlp(norm(x))`, which is the block's output.
+    fn second(&self, x: &Tensor, noise: Noise) -> Result<Tensor> {
+        let y = noise.join(x, &self.mlp(&self.norm2.forward(x)?)?)?;
+        trace::layer(|| self.name.clone(), &y);
+        Ok(y)
     }
 }
 

@@ -6,6 +6,7 @@ use super::builder::{Init, Scope};
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
 use super::segments::{Cost, Plan};
+use super::trace;
 use super::transformer::{At, Attend, Attention, Block, Blocks, Noise};
 use super::vision::VitSize;
 use super::{Error, Result};
@@ -55,6 +56,7 @@ impl Vit {
             let qkv = linear("attn.qkv", [width, 3 * width])?;
             let out = linear("attn.proj", [width, width])?;
             Ok(Block {
+                name: scope.path(),
                 norm1,
                 attention: Attention::new(qkv, out, heads),
                 norm2: LayerNorm::new(&scope.sub("norm2"), width, EPS)?,
@@ -98,6 +100,7 @@ impl Vit {
             .f_reshape([n, side * side, 3 * patch * patch])?;
         let weight = self.patch_weight.f_view([width, -1])?;
         let tokens = patches.f_linear(&weight, Some(&self.patch_bias))?;
+        trace::layer(|| "visual.patch_embed".to_owned(), &tokens);
         let cls = self.cls_token.f_expand([n, 1, width], false)?;
         let x = Tensor::f_cat(&[cls, tokens], 1)?.f_add(&self.pos_embed)?;
         let x = self

@@ -48,6 +48,9 @@ pub(super) struct Golden {
     /// Buffers after the first forward pass.
     #[serde(default)]
     pub buffers_after_step1: BTreeMap<String, Summary>,
+    /// Parameters of the momentum encoder after one step.
+    #[serde(default)]
+    pub momentum_params_after_step1: BTreeMap<String, Summary>,
 }
 
 /// The recorded optimiser.
@@ -88,20 +91,33 @@ pub(super) struct Output {
 /// One recorded parameter.
 #[derive(Debug, Deserialize)]
 pub(super) struct Param {
-    /// Norm of the gradient, float32.
-    pub grad_l2: f64,
-    /// Its first values, float32.
-    pub grad_first8: Vec<f64>,
-    /// Norm of the gradient, float64.
-    pub grad_l2_f64: f64,
-    /// Norm of the float32 to float64 difference over the float64 norm.
-    pub grad_reldiff_f64: f64,
+    /// Its gradient, if it had one.
+    #[serde(flatten)]
+    pub grad: Option<Grad>,
     /// Norm of the parameter after one step, float32.
     pub step1_l2: f64,
     /// Its first values, float32.
     pub step1_first8: Vec<f64>,
     /// Largest float32 to float64 difference of a value.
+    #[serde(default)]
     pub step1_maxabsdiff_f64: f64,
+}
+
+/// A recorded gradient.
+#[derive(Debug, Deserialize)]
+pub(super) struct Grad {
+    /// Norm, float32.
+    #[serde(rename = "grad_l2")]
+    pub l2: f64,
+    /// First values, float32.
+    #[serde(rename = "grad_first8")]
+    pub first8: Vec<f64>,
+    /// Norm, float64.
+    #[serde(rename = "grad_l2_f64")]
+    pub l2_f64: f64,
+    /// Norm of the float32 to float64 difference over the float64 norm.
+    #[serde(rename = "grad_reldiff_f64")]
+    pub reldiff_f64: f64,
 }
 
 /// Norm and first values of a tensor.

@@ -1,5 +1,6 @@
 //! Checks of this build against numbers recorded from the original: one checker per kind of file.
 
+pub mod against;
 mod fill;
 mod golden;
 pub mod images;
@@ -7,11 +8,14 @@ pub mod losses;
 pub mod lr_schedules;
 pub mod metrics;
 pub mod models;
+mod outputs;
 mod recipe;
 pub mod report;
 mod run;
+pub mod sampler;
 pub mod state_dicts;
 pub mod stopwords;
+pub mod synonyms;
 pub mod tokenizer;
 pub mod zeroshot;
 
@@ -86,7 +90,7 @@ fn one(name: &str, report: Result<Report, String>) -> Result<Vec<Group>, String>
 }
 
 /// Every kind of file that this version knows.
-pub const CHECKERS: [Checker; 9] = [
+pub const CHECKERS: [Checker; 11] = [
     Checker {
         kind: "model",
         recognises: models::recognises,
@@ -123,9 +127,19 @@ pub const CHECKERS: [Checker; 9] = [
         check: |source| one("images", images::check(source)),
     },
     Checker {
+        kind: "sampler",
+        recognises: sampler::recognises,
+        check: |source| one("order of samples", sampler::check(&source.value)),
+    },
+    Checker {
         kind: "tokens",
         recognises: tokenizer::recognises,
         check: |source| one("tokens", tokenizer::check(&source.value)),
+    },
+    Checker {
+        kind: "synonyms",
+        recognises: synonyms::recognises,
+        check: |source| synonyms::check(&source.value),
     },
     Checker {
         kind: "stop words",

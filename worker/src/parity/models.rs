@@ -10,23 +10,24 @@ use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use super::golden::{Golden, Output, Param, read_tensors};
+use super::golden::{Golden, Grad, Param, read_tensors};
+use super::outputs::outputs;
 use super::recipe::Recipe;
 use super::report::Report;
-use super::run::{Digest, Names, Outcome, build, run, to_f64};
+use super::run::{Digest, Names, Outcome, build, run};
 use super::{Group, Source};
 
 /// Tensors of a file by name.
-type Tensors = BTreeMap<String, Tensor>;
+pub(super) type Tensors = BTreeMap<String, Tensor>;
 /// Losses, accuracies and scales by name.
 type Terms = BTreeMap<String, f64>;
 
 /// Relative tolerance in float64.
-const F64: f64 = 1e-6;
+pub(super) const F64: f64 = 1e-6;
 /// Relative tolerance in float32.
-const F32: f64 = 1e-4;
+pub(super) const F32: f64 = 1e-4;
 /// How many times the recorded difference of float32 and float64 is tolerated.
-const TIMES: f64 = 3.0;
+pub(super) const TIMES: f64 = 3.0;
 /// How much further apart than the recorded runs this build's may be and still be believed.
 const LUCK: f64 = 10.0;
 /// Above this share of itself, the recorded difference says that the true gradient is 0 (a bias in
@@ -43,6 +44,7 @@ pub fn recognises(value: &Value) -> bool {
 #[derive(Debug)]
 pub struct Runs {
     names: Names,
+    tau: f64,
     single: Outcome,
     double: Outcome,
 }
@@ -80,8 +82,10 @@ impl Runs {
         };
         let (names, single) = one(Kind::Float)?;
         let (_, double) = one(Kind::Double)?;
+        let recipe = Recipe::parse(&golden.model, &golden.argv, Kind::Float)?;
         Ok(Self {
             names,
+            tau: recipe.spec.momentum_tau,
             single,
             double,
         })
@@ -97,6 +101,7 @@ impl Runs {
             names,
             single,
             double,
+            ..
         } = self;
         let mut groups = Vec::new();
         let mut group = |name: &str, report: Report| {
@@ -116,6 +121,12 @@ impl Runs {
         group("step float32", steps(&golden, single, double));
         if !golden.buffers_after_step1.is_empty() {
             group("buffers float32", buffers(&golden, single));
+        }
+        if !golden.momentum_params_after_step1.is_empty() {
+            group(
+                "momentum float32",
+                momentum(&golden, self.tau, single, double),
+            );
         }
         Ok(groups)
     }
@@ -259,135 +270,75 @@ fn losses_f32(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
     report
 }
 
-/// Root mean square of the differences over that of the wanted values.
-fn relative_norm(got: &[f64], want: &[f64]) -> f64 {
-    let square = |x: f64| x * x;
-    let difference: f64 = got
-        .iter()
-        .zip(want)
-        .map(|(got, want)| square(got - want))
-        .sum();
-    let norm: f64 = want.iter().copied().map(square).sum();
-    (difference / norm).sqrt()
+/// What a recorded parameter is compared with.
+struct Pair<'a> {
+    name: &'a String,
+    want: &'a Param,
+    grad: &'a Grad,
+    got: &'a Digest,
 }
 
-/// Outputs of the first batch: float32 values, and how far float64 is from the recorded float32.
-fn outputs(
-    golden: &Golden,
-    tensors: &Tensors,
-    single: &Outcome,
-    double: &Outcome,
-) -> Result<(Report, Report), String> {
-    let (mut stored, mut exact) = (Report::default(), Report::default());
-    for (name, want) in &golden.outputs {
-        // Base CLIP has one view, and no suffix for it.
-        let ours = |outcome: &Outcome| -> Result<Option<Vec<f64>>, String> {
-            let found = outcome.outputs.get(name);
-            let found = found.or_else(|| outcome.outputs.get(&format!("{name}_global")));
-            let Some(tensor) = found.filter(|tensor| tensor.size() == want.shape) else {
-                return Ok(None);
-            };
-            to_f64(tensor).map(Some).map_err(|error| error.to_string())
-        };
-        let (Some(got), Some(got_f64)) = (ours(single)?, ours(double)?) else {
-            stored.equal(name, "no such output", "an output of the recorded shape");
-            continue;
-        };
-        let recorded = match tensors.get(&format!("out/{name}")).filter(|_| want.stored) {
-            Some(tensor) => to_f64(tensor).map_err(|error| error.to_string())?,
-            None if !want.stored => want.first64.clone(),
-            None => {
-                stored.equal(name, "no tensor in the file", "a stored tensor");
-                continue;
-            }
-        };
-        if want.stored {
-            let apart = relative_norm(&recorded, &got_f64);
-            exact.close(&format!("{name}: distance"), apart, want.reldiff_f64, F64);
-        }
-        compare_output(&mut stored, name, want, &got, &recorded);
-    }
-    if exact.checks.is_empty() {
-        exact.skip("all", "no output is stored whole");
-    }
-    Ok((stored, exact))
-}
-
-fn compare_output(report: &mut Report, name: &str, want: &Output, got: &[f64], recorded: &[f64]) {
-    let n = got.len() as f64;
-    let rms = want.l2 / n.sqrt();
-    let tolerance = F32.max(TIMES * want.reldiff_f64);
-    let norm = got.iter().map(|x| x * x).sum::<f64>().sqrt();
-    let mean = got.iter().sum::<f64>() / n;
-    report.close(&format!("{name}.l2"), norm, want.l2, tolerance * want.l2);
-    // The mean of many values is known better than the values: their errors cancel.
-    report.close(
-        &format!("{name}.mean"),
-        mean,
-        want.mean,
-        tolerance * rms / n.sqrt().min(10.0),
-    );
-    let head = &got[..recorded.len().min(got.len())];
-    report.equal(&format!("{name}: values"), head.len(), recorded.len());
-    report.close(
-        &format!("{name}: distance"),
-        relative_norm(head, recorded),
-        0.0,
-        tolerance,
-    );
-    // A single value may lie further off than the root mean square, but not ten times.
-    let worst = head
-        .iter()
-        .zip(recorded)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f64::max);
-    report.close(
-        &format!("{name}: largest difference"),
-        worst,
-        0.0,
-        10.0 * tolerance * rms,
-    );
-}
-
-/// Every recorded parameter that has a true gradient, with ours.
+/// Every recorded parameter that has a true gradient, with ours. One that had none must have none here:
+/// `rest` sees to it.
 fn each_param<'a>(
     golden: &'a Golden,
     ours: &'a BTreeMap<String, Digest>,
     report: &mut Report,
-) -> Vec<(&'a String, &'a Param, &'a Digest)> {
+    rest: impl Fn(&mut Report, &'a String, &'a Param, Option<&'a Digest>),
+) -> Vec<Pair<'a>> {
     let mut all = Vec::new();
     for (name, want) in &golden.params {
-        if want.grad_reldiff_f64 > NOISE {
-            report.skip(
+        let got = ours.get(name);
+        match (&want.grad, got) {
+            (None, got) => rest(report, name, want, got),
+            (Some(grad), _) if grad.reldiff_f64 > NOISE => report.skip(
                 name,
                 "its true gradient is 0, so that the recorded one is noise",
-            );
-        } else if let Some(got) = ours.get(name) {
-            all.push((name, want, got));
-        } else {
-            report.equal(name, "no gradient", "a gradient");
+            ),
+            (Some(grad), Some(got)) => all.push(Pair {
+                name,
+                want,
+                grad,
+                got,
+            }),
+            (Some(_), None) => report.equal(name, "nothing", "a gradient"),
         }
     }
     all
 }
 
+/// A parameter without a recorded gradient has none here.
+fn without_gradient<'a>(
+    report: &mut Report,
+    name: &'a String,
+    _: &'a Param,
+    got: Option<&'a Digest>,
+) {
+    let said = if got.is_some() { "a gradient" } else { "none" };
+    report.equal(&format!("{name}.grad"), said, "none");
+}
+
 fn gradients_f64(golden: &Golden, double: &Outcome) -> Report {
     let mut report = Report::default();
-    for (name, want, got) in each_param(golden, &double.grads, &mut report) {
-        let want = want.grad_l2_f64;
-        report.close(&format!("{name}.grad_l2_f64"), got.l2, want, F64 * want);
+    for pair in each_param(golden, &double.grads, &mut report, without_gradient) {
+        let want = pair.grad.l2_f64;
+        let name = format!("{}.grad_l2_f64", pair.name);
+        report.close(&name, pair.got.l2, want, F64 * want);
     }
     report
 }
 
 fn gradients_f32(golden: &Golden, single: &Outcome) -> Report {
     let mut report = Report::default();
-    for (name, want, got) in each_param(golden, &single.grads, &mut report) {
-        let tolerance = F32.max(TIMES * want.grad_reldiff_f64);
-        let l2 = want.grad_l2;
+    for pair in each_param(golden, &single.grads, &mut report, without_gradient) {
+        let Pair {
+            name, grad, got, ..
+        } = pair;
+        let tolerance = F32.max(TIMES * grad.reldiff_f64);
+        let l2 = grad.l2;
         report.close(&format!("{name}.grad_l2"), got.l2, l2, tolerance * l2);
-        let scale = scale_of(golden, name, want);
-        for (i, (&got, &want)) in got.first.iter().zip(&want.grad_first8).enumerate() {
+        let scale = scale_of(golden, name, grad);
+        for (i, (&got, &want)) in got.first.iter().zip(&grad.first8).enumerate() {
             // The noise of one value may be a few times that of the whole gradient.
             let tolerance = TIMES * tolerance * scale.max(want.abs());
             report.close(&format!("{name}.grad_first8[{i}]"), got, want, tolerance);
@@ -397,41 +348,92 @@ fn gradients_f32(golden: &Golden, single: &Outcome) -> Report {
 }
 
 /// Size of a gradient's first values: their noise is that of their neighbours.
-fn scale_of(golden: &Golden, name: &str, want: &Param) -> f64 {
+fn scale_of(golden: &Golden, name: &str, grad: &Grad) -> f64 {
     let n: i64 = golden
         .state_dict
         .iter()
         .find(|entry| entry.0 == name)
         .map_or(1, |(_, shape, _)| shape.iter().product());
-    let rms = want.grad_l2 / (n as f64).sqrt();
-    let here: f64 = want.grad_first8.iter().map(|x| x * x).sum::<f64>();
-    here.sqrt()
-        .max(rms * (want.grad_first8.len() as f64).sqrt())
+    let rms = grad.l2 / (n as f64).sqrt();
+    let here: f64 = grad.first8.iter().map(|x| x * x).sum::<f64>();
+    here.sqrt().max(rms * (grad.first8.len() as f64).sqrt())
 }
 
-/// Parameters after one step. AdamW's first step is the sign of the gradient times the rate, so a value
-/// is known well where its gradient is clear of the noise, and within the recorded difference elsewhere.
-fn steps(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
-    let mut report = Report::default();
-    for (name, want, got) in each_param(golden, &single.step1, &mut report) {
-        let loose = TIMES * want.step1_maxabsdiff_f64;
-        let l2 = want.step1_l2;
-        report.close(
-            &format!("{name}.step1_l2"),
-            got.l2,
-            l2,
-            (F32 * l2).max(loose),
-        );
-        let noise = TIMES * want.grad_reldiff_f64 * scale_of(golden, name, want);
-        let gradient = double
-            .grads
-            .get(name)
-            .map_or(&[][..], |digest| &digest.first[..]);
-        for (i, (&got, &want)) in got.first.iter().zip(&want.step1_first8).enumerate() {
+/// How far first values of a parameter may be off after one step, value by value. AdamW's first step is
+/// the sign of the gradient times the rate, so a value is known well where its gradient is clear of the
+/// noise, and within the recorded difference elsewhere.
+fn step_tolerances(golden: &Golden, pair: &Pair<'_>, double: &Outcome) -> Vec<f64> {
+    let loose = TIMES * pair.want.step1_maxabsdiff_f64;
+    let noise = TIMES * pair.grad.reldiff_f64 * scale_of(golden, pair.name, pair.grad);
+    let gradient = double
+        .grads
+        .get(pair.name)
+        .map_or(&[][..], |digest| &digest.first[..]);
+    let values = pair.want.step1_first8.iter().enumerate();
+    values
+        .map(|(i, want)| {
             let clear = gradient.get(i).is_some_and(|g| g.abs() > noise);
             let tight = F32 * want.abs().max(golden.optimizer.lr);
-            let tolerance = if clear { tight } else { tight.max(loose) };
+            if clear { tight } else { tight.max(loose) }
+        })
+        .collect()
+}
+
+/// Parameters after one step.
+fn steps(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
+    let mut report = Report::default();
+    // What has no gradient stays as it was filled.
+    let still = |report: &mut Report, name: &String, want: &Param, got: Option<&Digest>| {
+        let l2 = got.map_or(f64::NAN, |got| got.l2);
+        report.close(
+            &format!("{name}.step1_l2"),
+            l2,
+            want.step1_l2,
+            F64 * want.step1_l2,
+        );
+        let first = got.map_or(&[][..], |got| &got.first);
+        for (i, (&got, &want)) in first.iter().zip(&want.step1_first8).enumerate() {
+            report.close(
+                &format!("{name}.step1_first8[{i}]"),
+                got,
+                want,
+                F64 * want.abs(),
+            );
+        }
+    };
+    for pair in each_param(golden, &single.step1, &mut report, still) {
+        let Pair {
+            name, want, got, ..
+        } = pair;
+        let l2 = want.step1_l2;
+        let loose = TIMES * want.step1_maxabsdiff_f64;
+        let tolerance = (F32 * l2).max(loose);
+        report.close(&format!("{name}.step1_l2"), got.l2, l2, tolerance);
+        let tolerances = step_tolerances(golden, &pair, double);
+        let values = got.first.iter().zip(&want.step1_first8).zip(tolerances);
+        for (i, ((&got, &want), tolerance)) in values.enumerate() {
             report.close(&format!("{name}.step1_first8[{i}]"), got, want, tolerance);
+        }
+    }
+    report
+}
+
+/// Parameters of the momentum encoder after one step: they took `1 - tau` of it, and of its noise.
+fn momentum(golden: &Golden, tau: f64, single: &Outcome, double: &Outcome) -> Report {
+    let mut report = Report::default();
+    let none = |_: &mut Report, _: &String, _: &Param, _: Option<&Digest>| {};
+    for pair in each_param(golden, &single.momentum, &mut report, none) {
+        let (name, got) = (pair.name, pair.got);
+        let Some(want) = golden.momentum_params_after_step1.get(name) else {
+            report.equal(name, "nothing", "a recorded parameter");
+            continue;
+        };
+        report.close(&format!("{name}.l2"), got.l2, want.l2, F64 * want.l2);
+        let tolerances = step_tolerances(golden, &pair, double);
+        let values = got.first.iter().zip(&want.first8).zip(tolerances);
+        for (i, ((&got, &want), of_step)) in values.enumerate() {
+            let tolerance = F64 * want.abs() + (1.0 - tau) * of_step;
+            report.close(&format!("{name}.first8[{i}]"), got, want, tolerance);
         }
     }
     report

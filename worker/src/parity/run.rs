@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use tch::{Kind, TchError, Tensor};
-use tch_distributed::{AdamW, Hyper};
+use tch_distributed::{AdamW, Hyper, optim};
 
 use super::fill;
 use super::golden::Golden;
 use super::recipe::Recipe;
 use crate::loss::Alone;
-use crate::model::{Batch, Entry, Error, Model};
+use crate::model::{Batch, Entry, Error, Features, Model, MomentumEncoder};
 
 /// Norm and first values of a tensor, in float64.
 #[derive(Debug, Clone)]
@@ -56,6 +56,8 @@ pub(super) struct Outcome {
     pub(super) grads: BTreeMap<String, Digest>,
     pub(super) step1: BTreeMap<String, Digest>,
     pub(super) buffers: BTreeMap<String, Digest>,
+    /// Parameters of the momentum encoder after the step.
+    pub(super) momentum: BTreeMap<String, Digest>,
 }
 
 /// Names and sizes of the built model.
@@ -129,6 +131,96 @@ fn batch(golden: &Golden, model: &Model, tokens: &Tensor, kind: Kind) -> Result<
     })
 }
 
+/// The model's features under the names of a momentum encoder's outputs.
+fn named_momentum(features: &Features) -> Vec<(String, &Tensor)> {
+    let mut all = vec![
+        ("feats_image_momentum".to_owned(), &features.image),
+        ("feats_text_momentum".to_owned(), &features.text),
+    ];
+    for (name, views) in [
+        ("feats_image_local_momentum", &features.image_local),
+        ("feats_text_local_momentum", &features.text_local),
+    ] {
+        let views = views.iter().enumerate();
+        all.extend(views.map(|(i, view)| (format!("{name}.{i}"), view)));
+    }
+    all
+}
+
+/// What a golden file's model is run with.
+struct Experiment<'a> {
+    golden: &'a Golden,
+    recipe: &'a Recipe,
+    model: &'a Model,
+    momentum: Option<MomentumEncoder>,
+    batch: Batch,
+}
+
+/// Loss terms by name, and the loss to run backward from.
+type Forward = (BTreeMap<String, f64>, Tensor);
+
+impl Experiment<'_> {
+    /// One forward pass of everything. Outputs are kept where there is a place for them.
+    fn forward(&self, outputs: Option<&mut BTreeMap<String, Tensor>>) -> Result<Forward, String> {
+        let say = |error: Error| error.to_string();
+        let torch = |error: TchError| error.to_string();
+        let mut embeddings = self.model.encode(&self.batch, true).map_err(say)?;
+        let mut features = None;
+        if let Some(momentum) = &self.momentum {
+            let of_batch = momentum.features(&self.batch).map_err(say)?;
+            let targets = momentum.project(&of_batch).map_err(say)?;
+            embeddings = embeddings.with_targets(targets).map_err(say)?;
+            features = Some(of_batch);
+        }
+        let objective = self.recipe.objective();
+        let loss = objective.compute(&embeddings, &Alone).map_err(torch)?;
+        if let Some(outputs) = outputs {
+            let more = features.as_ref().map(named_momentum).unwrap_or_default();
+            for (name, tensor) in embeddings.named().into_iter().chain(more) {
+                outputs.insert(name, tensor.f_detach().map_err(torch)?);
+            }
+        }
+        let terms = loss
+            .terms
+            .iter()
+            .map(|(name, value)| Ok((name.clone(), value.f_double_value(&[])?)));
+        let terms = terms.collect::<Result<_, _>>().map_err(torch)?;
+        Ok((terms, loss.total))
+    }
+
+    /// Prototypes stay as they are in the first steps: they have no gradient.
+    fn drop_frozen(&self) -> Result<(), String> {
+        if self.recipe.train.swalip_freeze_proto_iters == 0 {
+            return Ok(());
+        }
+        let frozen: Vec<Tensor> = self
+            .model
+            .registry()
+            .parameters()
+            .filter(|entry| entry.name.contains("prototypes"))
+            .map(|entry| entry.tensor.shallow_clone())
+            .collect();
+        if frozen.is_empty() {
+            return Ok(());
+        }
+        optim::drop_grads(&frozen).map_err(|error| error.to_string())
+    }
+}
+
+fn digests<'a>(
+    entries: impl Iterator<Item = (&'a Entry, Tensor)>,
+) -> Result<BTreeMap<String, Digest>, String> {
+    entries
+        .filter(|(_, tensor)| tensor.defined())
+        .map(|(entry, tensor)| Ok((entry.name.clone(), Digest::of(&tensor)?)))
+        .collect::<Result<_, TchError>>()
+        .map_err(|error| error.to_string())
+}
+
+fn with_values(entry: &Entry) -> (&Entry, Tensor) {
+    (entry, entry.tensor.shallow_clone())
+}
+
 /// Runs the steps of a golden file on its model, one rank alone.
 pub(super) fn run(
     golden: &Golden,
@@ -136,47 +228,32 @@ pub(super) fn run(
     model: &Model,
     tokens: &Tensor,
 ) -> Result<Outcome, String> {
-    let say = |error: Error| error.to_string();
-    let torch = |error: TchError| error.to_string();
-    let batch = batch(golden, model, tokens, recipe.options.kind).map_err(torch)?;
-    let forward = |outputs: Option<&mut BTreeMap<String, Tensor>>| {
-        let embeddings = model.encode(&batch, true).map_err(say)?;
-        let loss = recipe
-            .objective()
-            .compute(&embeddings, &Alone)
-            .map_err(torch)?;
-        if let Some(outputs) = outputs {
-            for (name, tensor) in embeddings.named() {
-                outputs.insert(name, tensor.f_detach().map_err(torch)?);
-            }
-        }
-        let terms = loss
-            .terms
-            .iter()
-            .map(|(name, value)| Ok((name.clone(), value.f_double_value(&[]).map_err(torch)?)));
-        Ok::<_, String>((
-            terms.collect::<Result<BTreeMap<_, _>, String>>()?,
-            loss.total,
-        ))
+    let momentum = match recipe.spec.momentum {
+        true => Some(MomentumEncoder::new(model, &recipe.spec, &recipe.options)),
+        false => None,
     };
-    let mut outputs = BTreeMap::new();
-    let (loss_step1, total) = forward(Some(&mut outputs))?;
-    let digests = |entries: &mut dyn Iterator<Item = (&Entry, Tensor)>| {
-        entries
-            .filter(|(_, tensor)| tensor.defined())
-            .map(|(entry, tensor)| Ok((entry.name.clone(), Digest::of(&tensor)?)))
-            .collect::<Result<BTreeMap<_, _>, TchError>>()
+    let experiment = Experiment {
+        golden,
+        recipe,
+        model,
+        momentum: momentum.transpose().map_err(|error| error.to_string())?,
+        batch: batch(golden, model, tokens, recipe.options.kind).map_err(|e| e.to_string())?,
     };
     let registry = model.registry();
-    let buffers = digests(&mut registry.buffers().map(|e| (e, e.tensor.shallow_clone())));
-    let buffers = buffers.map_err(torch)?;
-    total.f_backward().map_err(torch)?;
+    let mut outputs = BTreeMap::new();
+    let (loss_step1, total) = experiment.forward(Some(&mut outputs))?;
+    let buffers = digests(registry.buffers().map(with_values))?;
+    total.f_backward().map_err(|error| error.to_string())?;
     drop(total);
-    let grads = digests(&mut registry.trainable().map(|e| (e, e.tensor.grad()))).map_err(torch)?;
-    step(golden, model)?;
-    let step1 = digests(&mut registry.trainable().map(|e| (e, e.tensor.shallow_clone())));
-    let step1 = step1.map_err(torch)?;
-    let (loss_step2, _) = tch::no_grad(|| forward(None))?;
+    experiment.drop_frozen()?;
+    let grads = digests(registry.trainable().map(|e| (e, e.tensor.grad())))?;
+    experiment.step()?;
+    let step1 = digests(registry.parameters().map(with_values))?;
+    let momentum = match &experiment.momentum {
+        Some(momentum) => digests(momentum.registry().parameters().map(with_values))?,
+        None => BTreeMap::new(),
+    };
+    let (loss_step2, _) = tch::no_grad(|| experiment.forward(None))?;
     Ok(Outcome {
         loss_step1,
         loss_step2,
@@ -184,40 +261,48 @@ pub(super) fn run(
         grads,
         step1,
         buffers,
+        momentum,
     })
 }
 
-/// One AdamW step, and the clamp after it.
-fn step(golden: &Golden, model: &Model) -> Result<(), String> {
-    let optimizer = &golden.optimizer;
-    if optimizer.kind != "AdamW" {
-        return Err(format!(
-            "optimiser {} is not in this version",
-            optimizer.kind
-        ));
+impl Experiment<'_> {
+    /// One AdamW step, the momentum encoder's, and the clamp after them.
+    fn step(&self) -> Result<(), String> {
+        let (model, optimizer) = (self.model, &self.golden.optimizer);
+        if optimizer.kind != "AdamW" {
+            return Err(format!(
+                "optimiser {} is not in this version",
+                optimizer.kind
+            ));
+        }
+        let (decay, no_decay) = model.registry().decay_split();
+        let group = |entries: Vec<&Entry>, weight_decay| {
+            let tensors = entries
+                .into_iter()
+                .map(|entry| entry.tensor.shallow_clone())
+                .collect();
+            let (lr, betas, eps) = (optimizer.lr, optimizer.betas, optimizer.eps);
+            (
+                tensors,
+                Hyper {
+                    lr,
+                    betas,
+                    eps,
+                    weight_decay,
+                },
+            )
+        };
+        let groups = vec![group(decay, optimizer.weight_decay), group(no_decay, 0.0)];
+        let mut adamw = AdamW::new(groups).map_err(|error| error.to_string())?;
+        adamw.step().map_err(|error| error.to_string())?;
+        adamw.zero_grad().map_err(|error| error.to_string())?;
+        if let Some(momentum) = &self.momentum {
+            momentum
+                .update(model, self.recipe.spec.momentum_tau)
+                .map_err(|error| error.to_string())?;
+        }
+        model
+            .clamp_logit_scales()
+            .map_err(|error| error.to_string())
     }
-    let (decay, no_decay) = model.registry().decay_split();
-    let group = |entries: Vec<&Entry>, weight_decay| {
-        let tensors = entries
-            .into_iter()
-            .map(|entry| entry.tensor.shallow_clone())
-            .collect();
-        let (lr, betas, eps) = (optimizer.lr, optimizer.betas, optimizer.eps);
-        (
-            tensors,
-            Hyper {
-                lr,
-                betas,
-                eps,
-                weight_decay,
-            },
-        )
-    };
-    let groups = vec![group(decay, optimizer.weight_decay), group(no_decay, 0.0)];
-    let mut adamw = AdamW::new(groups).map_err(|error| error.to_string())?;
-    adamw.step().map_err(|error| error.to_string())?;
-    adamw.zero_grad().map_err(|error| error.to_string())?;
-    model
-        .clamp_logit_scales()
-        .map_err(|error| error.to_string())
 }

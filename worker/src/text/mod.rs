@@ -8,6 +8,7 @@ mod mojibake;
 mod sentences;
 mod tokenizer;
 mod views;
+mod wordnet;
 mod words;
 
 pub use clean::clean;
@@ -15,7 +16,8 @@ pub use eda::{random_deletion, random_swap};
 pub use html::unescape;
 pub use tokenizer::{CONTEXT_LENGTH, Tokenizer};
 pub use views::{CaptionViews, CaptionViewsError};
-pub use words::{remove_stopwords, word_tokenize};
+pub use wordnet::{WordNet, WordNetError};
+pub use words::{remove_stopwords, stop_words, word_tokenize};
 
 /// Python's `str.isspace` of one character: Unicode's white space and four separators of ASCII.
 pub(crate) fn is_space(character: char) -> bool {

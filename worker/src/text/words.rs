@@ -226,3 +226,11 @@ pub fn remove_stopwords(text: &str) -> String {
         .collect();
     words.join(" ")
 }
+
+/// The stop words, sorted.
+#[must_use]
+pub fn stop_words() -> Vec<&'static str> {
+    let mut all: Vec<&str> = STOP_WORDS.iter().map(String::as_str).collect();
+    all.sort_unstable();
+    all
+}

@@ -17,6 +17,8 @@ pub struct Say {
     pub save: bool,
     /// Loss or gradient is not finite here.
     pub not_finite: bool,
+    /// The gradient overflowed float16 here.
+    pub overflow: bool,
     /// Samples of this step that could not be read.
     pub bad: u64,
     /// Different samples of this epoch that could not be read so far.
@@ -34,6 +36,8 @@ pub struct Agreed {
     pub save: bool,
     /// The step is not finite on some rank and must not be taken.
     pub not_finite: bool,
+    /// The gradient overflowed on some rank, and no rank takes the step.
+    pub overflow: bool,
     /// Unreadable samples of this step on all ranks.
     pub bad: u64,
     /// Unreadable samples of this epoch on all ranks, which see different samples.
@@ -44,7 +48,8 @@ pub struct Agreed {
 
 const SAVE: usize = stop::NUM_SLOTS;
 const NOT_FINITE: usize = SAVE + 1;
-const BAD: usize = NOT_FINITE + 1;
+const OVERFLOW: usize = NOT_FINITE + 1;
+const BAD: usize = OVERFLOW + 1;
 const BAD_THIS_EPOCH: usize = BAD + 1;
 const TERMS: usize = BAD_THIS_EPOCH + 1;
 
@@ -55,6 +60,7 @@ impl Say {
         slots.extend([
             flag(self.save),
             flag(self.not_finite),
+            flag(self.overflow),
             self.bad as f64,
             self.bad_this_epoch as f64,
         ]);
@@ -67,6 +73,7 @@ impl Say {
             stop: stop::decode(sums),
             save: sums[SAVE] > 0.0,
             not_finite: sums[NOT_FINITE] > 0.0,
+            overflow: sums[OVERFLOW] > 0.0,
             bad: sums[BAD] as u64,
             bad_this_epoch: sums[BAD_THIS_EPOCH] as u64,
             terms: sums[TERMS..].iter().map(|sum| sum / world_size).collect(),
@@ -102,6 +109,7 @@ mod tests {
             stop: Some(StopReason::Preempted),
             save: true,
             not_finite: true,
+            overflow: true,
             bad: 3,
             bad_this_epoch: 5,
             terms: vec![f64::NAN, 4.0],
@@ -114,7 +122,8 @@ mod tests {
             .collect();
         let agreed = Say::decode(&sums, 2.0);
         assert_eq!(agreed.stop, Some(StopReason::Preempted));
-        assert!(agreed.save && agreed.not_finite && agreed.terms[0].is_nan());
+        assert!(agreed.save && agreed.not_finite && agreed.overflow);
+        assert!(agreed.terms[0].is_nan());
         assert_eq!((agreed.bad, agreed.terms[1]), (3, 3.0));
     }
 }

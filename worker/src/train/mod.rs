@@ -1,5 +1,6 @@
 //! The training loop: a rank's way from its start to the end of the run, an agreed stop, or an error.
 
+mod accumulate;
 mod address;
 pub mod agree;
 pub mod evaluate;
@@ -8,9 +9,11 @@ pub mod forensics;
 pub mod guard;
 pub mod heartbeat;
 pub mod plan;
+pub mod precision;
 pub mod progress;
 pub mod ranks;
 pub mod rendezvous;
+mod restore;
 mod save;
 mod session;
 pub mod step;
@@ -137,6 +140,7 @@ impl Session<'_> {
                     .plan
                     .checkpoint_due(number, self.saved_at.elapsed().as_secs_f64() / 60.0),
             not_finite: !backward.is_finite(),
+            overflow: backward.overflow,
             bad,
             bad_this_epoch: self.loader.counters().bad_this_epoch as u64,
             terms: backward.means(),
@@ -145,8 +149,12 @@ impl Session<'_> {
         if agreed.not_finite {
             return Err(self.not_finite(number, lr, samples, &backward));
         }
-        self.trainer.update(lr)?;
+        self.trainer.update(lr, agreed.overflow)?;
         self.state.step = number;
+        self.state.scaler = self.trainer.scaler.state()?;
+        if let Some(scaler) = &self.state.scaler {
+            precision::judge(number, scaler.skipped_in_a_row, scaler.scale)?;
+        }
         self.state.bad_samples += agreed.bad;
         self.loader.judge_bad(agreed.bad_this_epoch as usize)?;
         self.report(&agreed, &backward, lr)?;
@@ -188,6 +196,10 @@ impl Session<'_> {
         }
         values.insert("lr".to_owned(), lr.into());
         values.insert("grad_norm".to_owned(), backward.grad_norm.into());
+        if let Some(scaler) = &self.state.scaler {
+            values.insert("loss_scale".to_owned(), scaler.scale.into());
+            values.insert("skipped_steps".to_owned(), scaler.skipped.into());
+        }
         // Here so that the curves of two runs can be compared value by value: what follows is
         // about the machine and never the same twice.
         let mut machine = Map::new();

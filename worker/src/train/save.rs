@@ -12,6 +12,7 @@ use tch_distributed::ReduceOp;
 
 use super::session::Session;
 use crate::checkpoint::{self, Snapshot};
+use crate::model::Registry;
 
 /// The score by which the best checkpoints are kept.
 pub const BEST_METRIC: &str = "z_top1";
@@ -39,18 +40,20 @@ impl Session<'_> {
     }
 
     fn write(&mut self, started: Instant) -> Result<()> {
-        let model: Vec<(String, Tensor)> = self
-            .trainer
-            .model
-            .registry()
-            .entries()
-            .iter()
-            .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
-            .collect();
+        let named = |registry: &Registry| -> Vec<(String, Tensor)> {
+            let entries = registry.entries().iter();
+            entries
+                .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
+                .collect()
+        };
+        let model = named(self.trainer.model.registry());
         let optim = self.trainer.optimizer.state();
+        let momentum = self.trainer.momentum.as_ref();
+        let momentum = momentum.map(|momentum| named(momentum.registry()));
         let snapshot = Snapshot {
             model: &model,
             optim: &optim,
+            momentum: momentum.as_deref(),
             state: &self.state,
         };
         let info = self.info();

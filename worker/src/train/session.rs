@@ -1,19 +1,17 @@
 //! Everything a rank holds while it trains, and how it comes to hold it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use rocket_common::checkpoint::latest_good;
+use anyhow::Result;
 use rocket_common::error::Error;
-use rocket_common::events::{Event, EventKind, EventWriter};
+use rocket_common::events::EventWriter;
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Experiment;
 use rocket_common::protocol::Phase;
 use rocket_common::run_dir::RunDir;
-use tch::{Device, Tensor};
-use tch_distributed::{Ddp, DdpOptions, ProcessGroup, Store};
+use tch::Device;
+use tch_distributed::{ProcessGroup, Store};
 
 use super::collective_timeout;
 use super::evaluate::EvalSets;
@@ -21,11 +19,11 @@ use super::heartbeat::Pulse;
 use super::plan::Plan;
 use super::progress::Pace;
 use super::rendezvous;
+use super::restore::restore;
 use super::step::Trainer;
-use crate::checkpoint::{self, TrainState};
+use crate::checkpoint::TrainState;
 use crate::data::{self, Loader, LoaderOptions, Order};
-use crate::model::{Model, Options};
-use crate::optim::{NamedAdamW, Schedule};
+use crate::optim::Schedule;
 use crate::rank::{Place, RankContext};
 use crate::track::MetricsFile;
 
@@ -86,20 +84,7 @@ impl<'a> Session<'a> {
 
         let timeout = collective_timeout(&experiment);
         let group = Arc::new(rendezvous::join(place, context, run, store, timeout)?);
-        let sync = (context.world_size > 1).then(|| Arc::clone(&group));
-        let model = Model::new(&experiment.model, &Options::of(&experiment, device, sync))?;
-        let parameters: Vec<Tensor> = model
-            .registry()
-            .trainable()
-            .map(|entry| entry.tensor.shallow_clone())
-            .collect();
-        let bucket_bytes = (experiment.train.bucket_cap_mb * 1024.0 * 1024.0) as usize;
-        let options = DdpOptions {
-            bucket_bytes,
-            ..DdpOptions::default()
-        };
-        let ddp = Ddp::new(&group, &parameters, &options)?;
-        let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
+        let mut trainer = Trainer::build(&experiment, device, &group)?;
         let mut events = context.is_lead().then(|| EventWriter::new(run, "rank-0"));
 
         let fresh = TrainState {
@@ -111,8 +96,9 @@ impl<'a> Session<'a> {
             context,
             run,
             &group,
-            &model,
-            &mut optimizer,
+            &experiment,
+            plan.steps_per_epoch,
+            &mut trainer,
             events.as_mut(),
             fresh,
         )?;
@@ -125,14 +111,7 @@ impl<'a> Session<'a> {
             })
             .transpose()?;
         if context.is_lead() {
-            introduce(
-                &experiment,
-                &model,
-                &plan,
-                &order,
-                &schedule,
-                ddp.buckets().len(),
-            );
+            introduce(&experiment, &trainer, &plan, &order, &schedule);
         }
         let options = LoaderOptions::of(&experiment, source, order, u64::from(context.rank))?;
         let loader = Loader::new(options, order.at_step(state.step))?;
@@ -140,7 +119,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             context,
             run: run.clone(),
-            trainer: Trainer::new(model, ddp, optimizer, &experiment, device),
+            trainer,
             pace: Pace::new(state.step, order.step_samples()),
             saved_step: (state.step > 0).then_some(state.step),
             saved_at: Instant::now(),
@@ -180,117 +159,19 @@ fn plan_of(experiment: &Experiment, order: &Order) -> Result<Plan> {
     Ok(Plan::new(experiment, steps_per_epoch))
 }
 
-/// Goes on from the last good checkpoint, which the lead chooses for all, or from nothing.
-fn restore(
-    context: &RankContext,
-    run: &RunDir,
-    group: &ProcessGroup,
-    model: &Model,
-    optimizer: &mut NamedAdamW,
-    mut events: Option<&mut EventWriter>,
-    fresh: TrainState,
-) -> Result<TrainState> {
-    let dir = run.checkpoints_dir();
-    // Steps are small integers; -1 says that there is none.
-    let chosen = Tensor::from(-1i64);
-    let mut tell = |kind: EventKind, step: u64, cause: Option<String>| -> Result<()> {
-        if let Some(events) = events.as_deref_mut() {
-            run.fence_check(context.attempt)?;
-            let event = Event::new(kind).attempt(context.attempt).step(step);
-            events.append(match cause {
-                Some(cause) => event.cause(cause),
-                None => event,
-            })?;
-        }
-        Ok(())
-    };
-    if context.is_lead() {
-        let found = latest_good(&dir)?;
-        for damaged in found.damaged {
-            tracing::warn!(
-                "checkpoint {} is passed over: {}",
-                damaged.name,
-                damaged.reason
-            );
-            let kind = EventKind::CheckpointSkipped { name: damaged.name };
-            tell(kind, damaged.step, Some(damaged.reason))?;
-        }
-        if let Some(checkpoint) = found.checkpoint {
-            let _ = chosen.shallow_clone().fill_(checkpoint.step() as i64);
-        }
-    }
-    group.broadcast(&chosen, 0)?;
-    let Ok(step) = u64::try_from(i64::try_from(chosen)?) else {
-        if context.is_lead() {
-            tell(EventKind::Restored { name: None }, 0, None)?;
-        }
-        return Ok(fresh);
-    };
-    let checkpoint =
-        rocket_common::checkpoint::open(&dir.join(rocket_common::checkpoint::dir_name(step)))?;
-    let restored = checkpoint::load(&checkpoint)?;
-    load_model(model, &restored.model)
-        .with_context(|| format!("checkpoint {} does not fit this model", checkpoint.name()))?;
-    optimizer.load_state(&restored.optim)?;
-    if restored.state.samples_per_step != fresh.samples_per_step {
-        return Err(Error::new(
-            ExitKind::Experiment,
-            format!(
-                "checkpoint {} was made with {} samples per step, this run takes {}",
-                checkpoint.name(),
-                restored.state.samples_per_step,
-                fresh.samples_per_step
-            ),
-        )
-        .hint("ranks x train.batch_size x train.update_freq must stay what it was")
-        .into());
-    }
-    if context.is_lead() {
-        tracing::info!("going on from {} (step {step})", checkpoint.name());
-        let info = &checkpoint.manifest().info;
-        if info.world_size != context.world_size {
-            tracing::warn!(
-                "the checkpoint was made by {} ranks, now there are {}: sums are rounded in another order",
-                info.world_size,
-                context.world_size
-            );
-        }
-        tell(
-            EventKind::Restored {
-                name: Some(checkpoint.name()),
-            },
-            step,
-            None,
-        )?;
-    }
-    Ok(TrainState {
-        recipe_hash: fresh.recipe_hash,
-        ..restored.state
-    })
-}
-
-/// Copies saved values into a model.
-pub(crate) fn load_model(model: &Model, values: &BTreeMap<String, Tensor>) -> Result<()> {
-    let values = values.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    model
-        .registry()
-        .load(values)
-        .map_err(|error| Error::new(ExitKind::Checkpoint, error.to_string()).into())
-}
-
 /// The lead's first lines: what is going to happen.
 fn introduce(
     experiment: &Experiment,
-    model: &Model,
+    trainer: &Trainer,
     plan: &Plan,
     order: &Order,
     schedule: &Schedule,
-    buckets: usize,
 ) {
+    let buckets = trainer.ddp.buckets().len();
     tracing::info!(
         "{}: {:.1} M parameters, {} samples, {} steps ({} per epoch), {} ranks x batch {} x update_freq {}, {buckets} gradient buckets",
         experiment.name,
-        model.registry().total_params() as f64 / 1e6,
+        trainer.model.registry().total_params() as f64 / 1e6,
         order.samples,
         plan.total_steps,
         plan.steps_per_epoch,

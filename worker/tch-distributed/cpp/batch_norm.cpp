@@ -51,13 +51,57 @@ Moments joint_moments(const GroupCall& call, const at::Tensor& x) {
   return {joint, joint_var, total.item<double>()};
 }
 
+// libtorch's fused kernels, which are CUDA's alone. They take inputs in half precision with parameters and
+// statistics in f32, and both memory formats.
+namespace fused {
+bool serves(const at::Tensor& x) { return x.is_cuda(); }
+
+at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const std::optional<at::Tensor>& weight,
+                   const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& running_mean,
+                   const std::optional<at::Tensor>& running_var, double momentum, double eps, const GroupCall& call) {
+  auto x = input.contiguous(input.suggest_memory_format());
+  const auto channels = x.size(1);
+  auto [mean, invstd] = at::batch_norm_stats(x, eps);
+  auto count = at::full({1}, static_cast<double>(x.numel() / channels), mean.options());
+  auto all = all_gather_stack(call, at::cat({mean, invstd, count}));
+  auto counts = all.select(1, 2 * channels).contiguous();
+  auto [joint, joint_invstd] = at::batch_norm_gather_stats_with_counts(
+      x, all.narrow(1, 0, channels).contiguous(), all.narrow(1, channels, channels).contiguous(), running_mean,
+      running_var, momentum, eps, running_mean ? counts.to(running_mean->scalar_type()) : counts);
+  ctx->save_for_backward({x, weight.value_or(at::Tensor()), joint, joint_invstd, counts.to(at::kInt)});
+  return at::batch_norm_elemt(x, weight, bias, joint, joint_invstd, eps);
+}
+
+variable_list backward(AutogradContext* ctx, const GroupCall& call, const at::Tensor& grad) {
+  auto saved = ctx->get_saved_variables();
+  const auto &x = saved[0], &weight = saved[1], &mean = saved[2], &invstd = saved[3], &counts = saved[4];
+  auto scale = weight.defined() ? std::make_optional(weight) : std::nullopt;
+  auto dy = grad.contiguous(x.suggest_memory_format());
+  const bool input = ctx->needs_input_grad(0);
+  auto [sum, dot, dweight, dbias] = at::batch_norm_backward_reduce(dy, x, mean, invstd, scale, input, weight.defined(),
+                                                                   ctx->saved_data["has_bias"].toBool());
+  at::Tensor dx, none;
+  if (input) {
+    auto joint = at::stack({sum, dot});
+    all_reduce_sum_(call, joint);
+    dx = at::batch_norm_backward_elemt(dy, x, mean, invstd, scale, joint[0], joint[1], counts);
+  }
+  return {dx, dweight, dbias, none, none, none, none, none};
+}
+}  // namespace fused
+
 struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
   // Absent tensors must be nullopt: autograd asks undefined ones for their device.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input, const std::optional<at::Tensor>& weight,
                             const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& running_mean,
                             const std::optional<at::Tensor>& running_var, double momentum, double eps,
                             c10::intrusive_ptr<GroupCall> call) {
-    auto x = full_precision(input).contiguous();
+    ctx->saved_data["call"] = capsule(call);
+    ctx->saved_data["has_bias"] = bias.has_value();
+    if (fused::serves(input)) {
+      return fused::forward(ctx, input, weight, bias, running_mean, running_var, momentum, eps, *call);
+    }
+    auto x = full_precision(input).contiguous(input.suggest_memory_format());
     auto moments = joint_moments(*call, x);
     TORCH_CHECK(moments.count > 1,
                 "batch normalisation in training needs more than one value per channel, over all ranks together");
@@ -68,9 +112,7 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
       auto unbiased = moments.var * (moments.count / (moments.count - 1));
       running_var->lerp_(unbiased.to(running_var->scalar_type()), momentum);
     }
-    ctx->saved_data["call"] = capsule(call);
     ctx->saved_data["eps"] = eps;
-    ctx->saved_data["has_bias"] = bias.has_value();
     ctx->saved_data["count"] = moments.count;
     ctx->save_for_backward({input, weight.value_or(at::Tensor()), mean, var});
     // "Evaluation" with the joint moments is torch's own kernel for the normalisation itself.
@@ -79,13 +121,15 @@ struct SyncBatchNorm : torch::autograd::Function<SyncBatchNorm> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    auto saved = ctx->get_saved_variables();
-    const auto &input = saved[0], &weight = saved[1], &mean = saved[2], &var = saved[3];
     auto call = c10::static_intrusive_pointer_cast<GroupCall>(ctx->saved_data["call"].toCapsule());
+    auto saved = ctx->get_saved_variables();
+    if (fused::serves(saved[0])) return fused::backward(ctx, *call, grads[0]);
+    const auto &input = saved[0], &weight = saved[1], &mean = saved[2], &var = saved[3];
     const double eps = ctx->saved_data["eps"].toDouble();
     const double count = ctx->saved_data["count"].toDouble();
-    auto x = full_precision(input).contiguous();
-    auto dy = full_precision(grads[0]).contiguous();
+    const auto format = input.suggest_memory_format();
+    auto x = full_precision(input).contiguous(format);
+    auto dy = full_precision(grads[0]).contiguous(format);
     // sum of dy * xhat and of dy over this rank's batch.
     auto [unused, dot, sum] = at::native_batch_norm_backward(dy, x, weight, mean, var, {}, {}, /*train=*/false, eps,
                                                              {false, true, true});

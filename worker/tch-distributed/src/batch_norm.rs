@@ -37,6 +37,9 @@ unsafe extern "C" {
 /// averages them. The backward pass holds a collective, see [`functional`](crate::functional).
 /// Without a group, or with one rank, this is torch's own `batch_norm`.
 ///
+/// On CUDA the work is that of libtorch's fused kernels, elsewhere that of its ordinary ones with the joint
+/// moments. The memory format of `x` (contiguous or channels last) is kept.
+///
 /// # Errors
 /// [`Torch`](crate::Error::Torch) for wrong shapes; [`Invalid`](Error::Invalid) or
 /// [`Torch`](crate::Error::Torch) for fewer than two values per channel in training;
@@ -59,21 +62,16 @@ pub fn sync_batch_norm(
         (running_mean, running_var)
     };
     match group {
-        // SAFETY: the group is live and all tensors are valid during the call.
-        Some(group) if training && group.world_size() > 1 => one_tensor(|out| unsafe {
-            tchd_sync_batch_norm(
-                group.raw(),
-                group.timeout_ms(),
-                ptr(x),
-                ptr_or_null(weight),
-                ptr_or_null(bias),
-                ptr_or_null(running_mean),
-                ptr_or_null(running_var),
-                momentum,
-                eps,
-                out,
-            )
-        }),
+        Some(group) if training && group.world_size() > 1 => over_ranks(
+            x,
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            momentum,
+            eps,
+            group,
+        ),
         _ if training && x.dim() >= 2 && x.numel() as i64 <= x.size()[1] => {
             Err(Error::Invalid(format!(
                 "batch normalisation in training needs more than one value per channel, not a batch of \
@@ -92,4 +90,37 @@ pub fn sync_batch_norm(
             false,
         )?),
     }
+}
+
+/// What [`sync_batch_norm`] does in training with more than one rank; here with any number, also while a
+/// checkpointed segment is run again.
+///
+/// # Errors
+/// As [`sync_batch_norm`].
+#[allow(clippy::too_many_arguments)] // torch's own argument list
+pub fn over_ranks(
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+    running_mean: Option<&Tensor>,
+    running_var: Option<&Tensor>,
+    momentum: f64,
+    eps: f64,
+    group: &ProcessGroup,
+) -> Result<Tensor> {
+    // SAFETY: the group is live and all tensors are valid during the call.
+    one_tensor(|out| unsafe {
+        tchd_sync_batch_norm(
+            group.raw(),
+            group.timeout_ms(),
+            ptr(x),
+            ptr_or_null(weight),
+            ptr_or_null(bias),
+            ptr_or_null(running_mean),
+            ptr_or_null(running_var),
+            momentum,
+            eps,
+            out,
+        )
+    })
 }

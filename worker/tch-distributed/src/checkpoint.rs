@@ -38,19 +38,6 @@ pub fn is_recomputing() -> bool {
     RECOMPUTING.get()
 }
 
-/// Runs `f` as a second forward pass over what has been forward once already, for its graph: inside,
-/// [`is_recomputing`] is true.
-pub fn recomputing<T>(f: impl FnOnce() -> T) -> T {
-    struct Restore(bool);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            RECOMPUTING.set(self.0);
-        }
-    }
-    let _restore = Restore(RECOMPUTING.replace(true));
-    f()
-}
-
 type Closure = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>>;
 
 /// Runs `f` on `inputs` without keeping what its backward pass needs; that is computed again, by running
@@ -62,6 +49,9 @@ type Closure = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>>;
 /// - `f` may capture parameters and other leaves; they get their gradients once per backward pass, as if
 ///   nothing were checkpointed. A captured tensor that was itself computed from something that requires
 ///   gradients is an error: pass it as an input.
+/// - Under [`autocast`](crate::autocast()) a segment keeps no casts of parameters. The gradients of one that
+///   is used several times are added in f32 then, where without a segment they are added in half precision;
+///   all else is the same to the bit.
 /// - Segments may be nested. A second derivative is not available.
 /// - Under `no_grad` this is `f(inputs)`.
 ///

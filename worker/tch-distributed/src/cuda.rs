@@ -19,3 +19,8 @@ pub fn load_if_present() -> Result<bool> {
     check(unsafe { tchd_load_cuda(&mut loaded) })?;
     Ok(loaded)
 }
+
+/// CUDA devices that this process sees; 0 unless CUDA is loaded.
+pub fn device_count() -> usize {
+    usize::try_from(tch::Cuda::device_count()).unwrap_or(0)
+}

@@ -8,7 +8,7 @@
 //! - [`sync_batch_norm`]: batch normalisation over the batches of all ranks.
 //! - [`checkpoint()`]: activation checkpointing over a closure.
 //! - [`autocast`] and [`GradScaler`]: mixed precision with a type of one's choice.
-//! - [`AdamW`], [`optim`], [`rng`], [`cuda`].
+//! - [`AdamW`], [`optim`], [`rng`], [`cuda`], [`device`]; NCCL by [`ProcessGroup::nccl`].
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -44,8 +44,10 @@ pub mod batch_norm;
 pub mod checkpoint;
 pub mod cuda;
 pub mod ddp;
+pub mod device;
 mod error;
 pub mod functional;
+pub mod nccl;
 pub mod optim;
 pub mod process_group;
 pub mod rng;
@@ -55,9 +57,10 @@ mod tensor;
 
 pub use amp::{autocast, autocast_kind, without_autocast};
 pub use batch_norm::sync_batch_norm;
-pub use checkpoint::{checkpoint, is_recomputing, recomputing, try_checkpoint};
+pub use checkpoint::{checkpoint, is_recomputing, try_checkpoint};
 pub use ddp::{Ddp, DdpOptions};
 pub use error::{Error, Result};
+pub use nccl::NcclOptions;
 pub use optim::{AdamW, Hyper};
 pub use process_group::{Endpoint, GlooOptions, ProcessGroup, ReduceOp};
 pub use scaler::{GradScaler, ScalerState, Step};

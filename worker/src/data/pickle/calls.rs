@@ -64,6 +64,8 @@ pub enum Known {
     Dict,
     /// `collections.defaultdict`.
     DefaultDict,
+    /// What else a defaultdict makes new values with; it is never called.
+    Factory,
     /// `argparse.Namespace`.
     Namespace,
 }
@@ -89,6 +91,7 @@ impl Known {
             ("torch", "Size" | "device") => Self::Arguments,
             ("collections", "OrderedDict") | ("builtins" | "__builtin__", "dict") => Self::Dict,
             ("collections", "defaultdict") => Self::DefaultDict,
+            ("builtins" | "__builtin__", "list" | "int" | "float") => Self::Factory,
             ("argparse", "Namespace") => Self::Namespace,
             _ => return None,
         })

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses a part of it
 
+pub mod gpu;
+pub mod precision;
+
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -108,7 +111,13 @@ pub fn launch_and_see(
     let spawn = |rank: usize| {
         let out = File::create(log(rank)).unwrap();
         Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .args([
+                test,
+                "--exact",
+                "--nocapture",
+                "--test-threads=1",
+                "--include-ignored",
+            ])
             .env_remove("LD_LIBRARY_PATH")
             .env("OMP_NUM_THREADS", "1")
             .env("TEST_RANK", rank.to_string())
@@ -214,6 +223,12 @@ pub fn difference(a: &Tensor, b: &Tensor) -> f64 {
         b.detach().to_kind(Kind::Double),
     );
     (&a - &b).abs().max().double_value(&[]) / b.abs().max().double_value(&[]).max(1.0)
+}
+
+/// `t` `[N, C, H, W]` with channels last in memory.
+pub fn channels_last_of(t: &Tensor) -> Tensor {
+    let t = t.permute([0, 2, 3, 1]).contiguous();
+    t.permute([0, 3, 1, 2])
 }
 
 pub fn values(t: &Tensor) -> Vec<f64> {

@@ -1,0 +1,212 @@
+//! Every child of the model family, on photographs: its loss falls, an interrupted run ends with the
+//! numbers of one that was not, to the bit, and both are evaluated.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Value, json};
+use support::{Project, Text, checkpoint_sums, curve, last_step};
+
+const STEPS: u64 = 30;
+
+/// Two ranks of a run on two cores: one child at a time.
+static ONE: Mutex<()> = Mutex::new(());
+
+/// The photographs of tests/data and a model small enough for them.
+fn experiment(child: &[&str]) -> (Project, Vec<String>) {
+    let project = Project::new(STEPS);
+    let photos = support::root().join("tests/data/tiny");
+    let photos = photos.to_str().expect("a path of plain text");
+    let catalog =
+        json!({"tiny": {"path": format!("{photos}/eval"), "type": "imagefolder", "test": "val"}});
+    project.write("dataset_catalog.json", &format!("{catalog:#}\n"));
+    for name in ["labels.json", "templates.json"] {
+        let text = fs::read_to_string(Path::new(photos).join(name)).expect("read");
+        project.write(name, &text);
+    }
+    project.commit("Photographs");
+    let mut overrides = vec![
+        format!("data.root={photos}/images"),
+        format!("data.metadata={photos}/train.npy"),
+        "eval.datasets=[tiny]".to_owned(),
+        "eval.eval_freq=2".to_owned(),
+        "model.vision.image_size=32".to_owned(),
+        "model.vision.width=32".to_owned(),
+        "model.transformer_width=32".to_owned(),
+        "model.embed_dim=32".to_owned(),
+        "model.clip_hidden_dim=64".to_owned(),
+        "optim.lr=2e-3".to_owned(),
+        "augment.num_augs=2".to_owned(),
+        "train.batch_size=9".to_owned(),
+        "train.print_freq=1".to_owned(),
+        "train.checkpoint_every=1000 steps".to_owned(),
+    ];
+    overrides.extend(child.iter().map(ToString::to_string));
+    (project, overrides)
+}
+
+fn submit(project: &Project, overrides: &[String]) -> String {
+    let mut args = vec!["submit", "exp.yaml", "--again"];
+    for value in overrides {
+        args.extend(["--set", value]);
+    }
+    let said = project.rocket(&args).ok();
+    let id = said.lines().find_map(|line| line.strip_prefix("run "));
+    id.expect("a run id").to_owned()
+}
+
+/// Scores in the order they were found.
+fn scores(run: &Path) -> Vec<Value> {
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
+    let lines = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let mut found: Vec<Value> = lines.filter(|line| line["kind"] == "eval").collect();
+    for line in &mut found {
+        line.as_object_mut().expect("an object").remove("seconds");
+    }
+    found
+}
+
+/// Mean of the loss over some steps.
+fn mean_loss(curve: &[Value]) -> f64 {
+    let losses = curve
+        .iter()
+        .map(|line| line["loss"].as_f64().expect("a loss"));
+    losses.sum::<f64>() / curve.len() as f64
+}
+
+/// Trains it straight and interrupted, and compares.
+fn trains(child: &[&str], term: &str) {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (project, overrides) = experiment(child);
+    let runs = project.path().join("runs");
+    let finish = |run: &str| {
+        project.wait_for(run, "finish", |status| {
+            assert_ne!(status["status"], "failed", "{status:#}");
+            status["status"] == "finished"
+        });
+        runs.join(run)
+    };
+    let straight = finish(&submit(&project, &overrides));
+    let wanted = curve(&straight);
+    assert_eq!(wanted.len() as u64, STEPS);
+    assert!(
+        wanted[0][term].is_f64(),
+        "there is no '{term}' in {}",
+        wanted[0]
+    );
+    let (first, last) = (mean_loss(&wanted[..5]), mean_loss(&wanted[25..]));
+    assert!(last < first, "the loss does not fall: {first} to {last}");
+    let evaluated = scores(&straight);
+    assert!(!evaluated.is_empty(), "nothing was evaluated");
+
+    let stopped = submit(&project, &overrides);
+    let folder = runs.join(&stopped);
+    let start = std::time::Instant::now();
+    while last_step(&folder) < 11 {
+        assert!(start.elapsed().as_secs() < 90, "step 11 is not reached");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    project.rocket(&["preempt", &stopped]).ok();
+    finish(&stopped);
+    let resumptions = project.status(&stopped)["resumptions"].as_u64();
+    assert_eq!(resumptions, Some(1), "the run was not interrupted");
+    for (wanted, found) in wanted.iter().zip(curve(&folder)) {
+        assert_eq!(*wanted, found, "losses differ");
+    }
+    assert_eq!(
+        checkpoint_sums(&straight, STEPS),
+        checkpoint_sums(&folder, STEPS),
+        "final weights or optimiser state differ"
+    );
+    assert_eq!(evaluated, scores(&folder), "scores differ");
+}
+
+#[test]
+fn clip() {
+    trains(&["model.base=CLIP", "model.child=CLIP"], "clip_loss");
+}
+
+#[test]
+fn cl2l() {
+    trains(
+        &[
+            "model.separate_proj=true",
+            "train.label_smoothing=0.1",
+            "train.loss_avg_or_sum=sum",
+            "text.text_dropout_prob=0.1",
+            "text.text_drop_path_prob=0.1",
+        ],
+        "clip_loss_image_local",
+    );
+}
+
+#[test]
+fn barlip() {
+    trains(
+        &[
+            "model.child=BARLIP",
+            "model.barlip_proj_dim=64",
+            "model.barlip_hidden_dim=32",
+        ],
+        "barlip_loss",
+    );
+}
+
+#[test]
+fn siamlip() {
+    trains(
+        &[
+            "model.child=SIAMLIP",
+            "model.separate_proj_child=true",
+            "model.siamlip_proj_dim=32",
+            "model.siamlip_hidden_dim=64",
+        ],
+        "siamlip_loss",
+    );
+}
+
+/// With everything that adds up over a step: momentum encoder, exact accumulation, recomputation.
+#[test]
+fn byolip() {
+    trains(
+        &[
+            "model.child=SIAMLIP",
+            "model.momentum=true",
+            "model.siamlip_proj_dim=32",
+            "model.siamlip_hidden_dim=64",
+            "train.batch_size=4",
+            "train.update_freq=2",
+            "train.accumulate=exact",
+            "train.checkpoint_grad=true",
+        ],
+        "siamlip_loss",
+    );
+}
+
+#[test]
+fn swalip() {
+    trains(
+        &["model.child=SWALIP", "train.precision=bf16"],
+        "swalip_loss",
+    );
+}
+
+/// The loss is scaled, and the scale is part of what is resumed.
+#[test]
+fn swalipv1() {
+    trains(
+        &[
+            "model.base=CLIP",
+            "model.child=SWALIPV1",
+            "model.swalip_proj_dim=16",
+            "model.swalip_hidden_dim=64",
+            "model.swalip_num_proto=24",
+            "train.swalip_freeze_proto_iters=8",
+            "train.precision=fp16",
+        ],
+        "swalip_loss",
+    );
+}

@@ -1,0 +1,59 @@
+//! Outputs of layers by name, for finding the first one that differs from another run's.
+//!
+//! The model says the name and output of its layers as it computes them; unless somebody on this thread
+//! listens, nothing is kept and no name is made.
+
+use std::cell::RefCell;
+
+use tch::Tensor;
+
+thread_local! {
+    static HEARD: RefCell<Option<Vec<(String, Tensor)>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` and gives, beside its result, what the layers gave on this thread in the order in which they
+/// were computed. Names are the module paths of the reference (`visual.layer1.0`, `transformer.resblocks.5`).
+/// A layer that is run several times is there several times.
+pub fn listen<R>(f: impl FnOnce() -> R) -> (R, Vec<(String, Tensor)>) {
+    /// Puts back who listened before, also after a panic.
+    struct Before(Option<Vec<(String, Tensor)>>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            HEARD.set(self.0.take());
+        }
+    }
+    let before = Before(HEARD.replace(Some(Vec::new())));
+    let result = f();
+    let heard = HEARD.take().unwrap_or_default();
+    drop(before);
+    (result, heard)
+}
+
+/// Says a layer's output. A copy is kept, as the next layer may work in place.
+pub(super) fn layer(name: impl FnOnce() -> String, output: &Tensor) {
+    HEARD.with_borrow_mut(|heard| {
+        if let Some(heard) = heard {
+            heard.push((name(), output.detach().copy()));
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_while_listening_is_kept() {
+        let x = Tensor::from_slice(&[1.0]);
+        layer(|| unreachable!("nobody listens"), &x);
+        let ((), heard) = listen(|| {
+            layer(|| "a".to_owned(), &x);
+            let ((), inner) = listen(|| layer(|| "b".to_owned(), &x));
+            assert_eq!(inner.len(), 1);
+            layer(|| "c".to_owned(), &x);
+        });
+        let names: Vec<&str> = heard.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "c"]);
+        layer(|| unreachable!("nobody listens"), &x);
+    }
+}
