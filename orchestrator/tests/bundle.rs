@@ -122,3 +122,69 @@ fn what_the_worker_loads_is_found_copied_and_enough() {
         assert!(error.message().contains("is gone since submit"), "{error}");
     }
 }
+
+/// A libtorch with CUDA: nothing asks for `libtorch_cuda.so`, yet it belongs to the bundle, with what it
+/// asks for, what that opens by name, and the trainer's own part for NCCL.
+#[test]
+fn what_the_worker_opens_by_name_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    for sub in ["torch/lib", "nvidia/cudnn/lib"] {
+        fs::create_dir_all(folder.join(sub)).unwrap();
+    }
+    fs::write(folder.join("one.c"), "int one(void) { return 1; }").unwrap();
+    fs::write(
+        folder.join("main.c"),
+        "int one(void); int main(void) { return one(); }",
+    )
+    .unwrap();
+    let library = |path: &str, with: &[&str]| {
+        let name = path.rsplit('/').next().unwrap();
+        let soname = format!("-Wl,--no-as-needed,-soname,{name}");
+        let rpath = "-Wl,--disable-new-dtags,-rpath,$ORIGIN/../../nvidia/cudnn/lib:$ORIGIN";
+        let args = ["-shared", "-fPIC", "-o", path, &soname, rpath, "one.c"];
+        cc(&[&args, with].concat(), folder);
+    };
+    library("torch/lib/libtorch_cpu.so", &[]);
+    library("nvidia/cudnn/lib/libcudnn.so.9", &[]);
+    library("nvidia/cudnn/lib/libcudnn_ops.so.9", &[]);
+    library("nvidia/cudnn/lib/libother.so.1", &[]);
+    let rpath = format!("-Wl,-rpath,{}", folder.join("torch/lib").display());
+    cc(
+        &[
+            "-o",
+            "worker",
+            "main.c",
+            "torch/lib/libtorch_cpu.so",
+            &rpath,
+        ],
+        folder,
+    );
+    fs::write(folder.join("libtch_distributed_nccl.so"), "NCCL").unwrap();
+    let rocket = folder.join("rocket");
+    fs::write(&rocket, "#!/bin/sh\n").unwrap();
+    let names = || {
+        let store = folder.join("bundles");
+        let bundle = rocket::bundle::make(&store, &rocket, Some(&folder.join("worker"))).unwrap();
+        bundle.files.into_keys().collect::<Vec<_>>()
+    };
+    let plain = ["bin/rocket", "bin/rocket-worker", "lib/libtorch_cpu.so"];
+    assert_eq!(names(), plain, "without CUDA nothing more");
+
+    library(
+        "torch/lib/libtorch_cuda.so",
+        &[
+            "nvidia/cudnn/lib/libcudnn.so.9",
+            "torch/lib/libtorch_cpu.so",
+        ],
+    );
+    let mut wanted = plain.to_vec();
+    wanted.extend([
+        "lib/libcudnn.so.9",
+        "lib/libcudnn_ops.so.9",
+        "lib/libtch_distributed_nccl.so",
+        "lib/libtorch_cuda.so",
+    ]);
+    wanted.sort_unstable();
+    assert_eq!(names(), wanted);
+}

@@ -45,7 +45,7 @@ fn samples(rank: usize) -> Batch {
     for row in 0..SAMPLES {
         for view in 0..3 {
             let length = 3 + (5 * row + 2 * view) % 11;
-            let mut place = tokens.get(row).get(view);
+            let place = tokens.get(row).get(view);
             place
                 .narrow(0, 0, length)
                 .copy_(&words.get(row).get(view).narrow(0, 0, length));

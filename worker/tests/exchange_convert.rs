@@ -15,6 +15,7 @@ use rocket_worker::exchange::{
 use rocket_worker::model::{Model, Options};
 use rocket_worker::optim::NamedAdamW;
 use tch::{Device, Tensor};
+use tch_distributed::ScalerState;
 use tempfile::TempDir;
 
 /// Without projectors of their own the augmented views have CLIP's, under two names.
@@ -86,14 +87,22 @@ impl Run {
             .map(|entry| (entry.name.clone(), entry.tensor.detach()))
             .collect();
         let optim = optimizer.state();
+        let momentum: Vec<(String, Tensor)> = (values.iter())
+            .map(|(name, tensor)| (name.clone(), tensor.zeros_like()))
+            .collect();
         let state = TrainState {
             step: 20,
             best_score: Some(0.25),
+            scaler: Some(ScalerState {
+                scale: 32.0,
+                ..ScalerState::default()
+            }),
             ..TrainState::default()
         };
         let snapshot = Snapshot {
             model: &values,
             optim: &optim,
+            momentum: Some(&momentum),
             state: &state,
         };
         let info = Info {
@@ -146,6 +155,15 @@ fn a_run_becomes_a_checkpoint_of_the_original() {
     for (name, tensor) in &optim {
         assert!(tensor.equal(&run.optim[name]), "{name}");
     }
+    assert_eq!(read_back.scaler.map(|scaler| scaler.scale), Some(32.0));
+    // The momentum encoder too under every name.
+    let momentum = read_back.momentum.expect("a momentum encoder");
+    assert_eq!(momentum.len(), read_back.model.len());
+    assert!(
+        momentum
+            .values()
+            .all(|tensor| tensor.count_nonzero_dim_intlist([0i64; 0]).int64_value(&[]) == 0)
+    );
     // Every name of a tied tensor, in the original's order, and stored once.
     let file = read(&dst).expect("read");
     let names: Vec<&str> = file.model.iter().map(|(name, _)| name.as_str()).collect();

@@ -7,12 +7,13 @@ use std::process::Command;
 use rocket_common::experiment::{self, Experiment};
 use rocket_worker::checkpoint::tensors;
 use rocket_worker::exchange::{
-    self, Form, Progress, PtCheckpoint, PtOptimizer, Scaler, Tensors, args_of, load_for_training,
+    self, Form, Progress, PtCheckpoint, PtOptimizer, Tensors, args_of, load_for_training,
     load_text_encoder, read_pt, write_pt,
 };
 use rocket_worker::model::{Model, Options, Role};
 use rocket_worker::optim::NamedAdamW;
 use tch::{Device, Kind, Tensor};
+use tch_distributed::ScalerState;
 
 /// The model of `python/exchange.py`.
 const SMALL: &str = "
@@ -253,12 +254,13 @@ fn python_loads_what_is_written_and_goes_on_alike() {
         model: weights(Tensor::detach),
         momentum: Some(weights(|tensor| tensor.detach().copy())),
         optimizer: Some(PtOptimizer::from_named(registry, &named, &experiment.optim).unwrap()),
-        scaler: Some(Scaler {
+        scaler: Some(ScalerState {
             scale: 512.0,
             growth_factor: 2.0,
             backoff_factor: 0.5,
             growth_interval: 2000,
             growth_tracker: 17,
+            ..ScalerState::default()
         }),
         epoch: Some(3),
         best_acc1: Some(12.5),

@@ -2,6 +2,7 @@
 //! kept by content under `<runs>/bundles/<sha>/{bin,lib}`, found through `$ORIGIN/../lib`, and
 //! verified at every attempt, so that a rebuild never reaches a run that was submitted before it.
 
+mod cuda;
 mod elf;
 mod hash;
 mod identity;
@@ -59,7 +60,9 @@ pub fn make(store: &Path, rocket: &Path, worker: Option<&Path>) -> Result<Bundle
     sources.insert(ROCKET.into(), rocket.to_path_buf());
     if let Some(worker) = worker {
         sources.insert(WORKER.into(), worker.to_path_buf());
-        for (name, path) in libraries(worker)? {
+        let loaded = libraries(worker)?;
+        let opened = cuda::opened_by_name(worker, &loaded)?;
+        for (name, path) in loaded.into_iter().chain(opened) {
             sources.insert(format!("lib/{name}"), path);
         }
     }

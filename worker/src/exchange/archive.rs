@@ -29,6 +29,8 @@ struct Record {
     size: u64,
     /// 0 where torch was told not to compute it.
     crc32: u32,
+    /// Neither compressed nor encrypted, as torch.save writes it.
+    stored: bool,
 }
 
 /// An open file of torch.save.
@@ -87,22 +89,15 @@ impl Archive {
         for index in 0..zip.len() {
             let entry = zip.by_index_raw(index).map_err(|error| broken(&error))?;
             let name = entry.name().to_owned();
-            if entry.compression() != CompressionMethod::Stored || entry.encrypted() {
-                return Err(refuse(
-                    path,
-                    format!(
-                        "holds '{name}' compressed or encrypted; torch.save stores it as it is"
-                    ),
-                ));
-            }
             let record = Record {
                 offset: entry
                     .data_start()
                     .ok_or_else(|| broken(&"a record has no place"))?,
                 size: entry.size(),
                 crc32: entry.crc32(),
+                stored: entry.compression() == CompressionMethod::Stored && !entry.encrypted(),
             };
-            let end = record.offset.checked_add(record.size);
+            let end = record.offset.checked_add(entry.compressed_size());
             if end.is_none_or(|end| end > length) {
                 return Err(broken(&format!("'{name}' would end after the file's end")));
             }
@@ -123,6 +118,12 @@ impl Archive {
         if records.contains_key(&format!("{prefix}constants.pkl")) {
             return Err(refuse(path, "is a TorchScript program, not a checkpoint")
                 .hint("in Python, torch.save the state_dict() of its model"));
+        }
+        if let Some((name, _)) = records.iter().find(|(_, record)| !record.stored) {
+            return Err(refuse(
+                path,
+                format!("holds '{name}' compressed or encrypted; torch.save stores it as it is"),
+            ));
         }
         let records = records
             .into_iter()

@@ -8,7 +8,7 @@
 //! | `plain` | values that are no tensors, as JSON |
 //! | `pt` | [`read_pt`]: the original's checkpoint, or a bare state dict |
 //! | `optimizer` | torch's AdamW state between numbers and names |
-//! | `pickler`, `pt_writer` | [`write_pt`]: the same files, written |
+//! | `pickler`, `zip_writer`, `pt_writer` | [`write_pt`]: the same files, written |
 //! | `args` | the original's command line, from and to an experiment |
 //! | `open_clip` | [`to_open_clip`]: the names and the configuration that open_clip loads |
 //! | `source` | [`Source`]: what `rocket-worker convert` converts |
@@ -25,6 +25,7 @@ mod pt_writer;
 mod source;
 mod storages;
 mod training;
+mod zip_writer;
 
 use std::path::Path;
 

@@ -17,21 +17,29 @@ pub const CONFIG_FILE: &str = "open_clip_config.json";
 /// See [`CONFIG_FILE`].
 pub const WEIGHTS_FILE: &str = "open_clip_model.safetensors";
 
-/// timm's names for the vision transformers with a class token, 224 pixels and an MLP of four times the
-/// width: width, depth, heads, patch.
-const VITS: [([i64; 4], &str); 12] = [
-    ([192, 12, 3, 16], "vit_tiny_patch16_224"),
-    ([384, 12, 6, 8], "vit_small_patch8_224"),
-    ([384, 12, 6, 16], "vit_small_patch16_224"),
-    ([384, 12, 6, 32], "vit_small_patch32_224"),
-    ([768, 12, 12, 8], "vit_base_patch8_224"),
-    ([768, 12, 12, 16], "vit_base_patch16_224"),
-    ([768, 12, 12, 32], "vit_base_patch32_224"),
-    ([1024, 24, 16, 14], "vit_large_patch14_224"),
-    ([1024, 24, 16, 16], "vit_large_patch16_224"),
-    ([1024, 24, 16, 32], "vit_large_patch32_224"),
-    ([1280, 32, 16, 14], "vit_huge_patch14_224"),
-    ([1408, 40, 16, 14], "vit_giant_patch14_224"),
+/// timm's names for vision transformers with a class token: width, depth, heads, patch, hidden width, image
+/// size.
+const VITS: [([i64; 6], &str); 20] = [
+    ([192, 12, 3, 16, 768, 224], "vit_tiny_patch16_224"),
+    ([192, 12, 3, 16, 768, 384], "vit_tiny_patch16_384"),
+    ([384, 12, 6, 8, 1536, 224], "vit_small_patch8_224"),
+    ([384, 12, 6, 16, 1536, 224], "vit_small_patch16_224"),
+    ([384, 12, 6, 16, 1536, 384], "vit_small_patch16_384"),
+    ([384, 12, 6, 32, 1536, 224], "vit_small_patch32_224"),
+    ([384, 12, 6, 32, 1536, 384], "vit_small_patch32_384"),
+    ([768, 12, 12, 8, 3072, 224], "vit_base_patch8_224"),
+    ([768, 12, 12, 16, 3072, 224], "vit_base_patch16_224"),
+    ([768, 12, 12, 16, 3072, 384], "vit_base_patch16_384"),
+    ([768, 12, 12, 32, 3072, 224], "vit_base_patch32_224"),
+    ([768, 12, 12, 32, 3072, 384], "vit_base_patch32_384"),
+    ([1024, 24, 16, 14, 4096, 224], "vit_large_patch14_224"),
+    ([1024, 24, 16, 16, 4096, 224], "vit_large_patch16_224"),
+    ([1024, 24, 16, 16, 4096, 384], "vit_large_patch16_384"),
+    ([1024, 24, 16, 32, 4096, 224], "vit_large_patch32_224"),
+    ([1024, 24, 16, 32, 4096, 384], "vit_large_patch32_384"),
+    ([1280, 32, 16, 14, 5120, 224], "vit_huge_patch14_224"),
+    ([1408, 40, 16, 14, 6144, 224], "vit_giant_patch14_224"),
+    ([1664, 48, 16, 14, 8192, 224], "vit_gigantic_patch14_224"),
 ];
 
 /// Which of a model's two embeddings is taken: open_clip has room for one.
@@ -49,6 +57,10 @@ pub enum Head {
 /// Kind [`ExitKind::Experiment`]: the model has no form in open_clip; the reason is said.
 pub fn to_open_clip(registry: &Registry, spec: &Spec, head: Head) -> Result<(Tensors, Json)> {
     let (timm_name, pool) = timm_name(spec.vision.as_ref())?;
+    let image_size = spec
+        .vision
+        .as_ref()
+        .map_or(NAMED_IMAGE_SIZE, Vision::image_size);
     let prefix = match head {
         Head::Z => "",
         Head::H => "l2l_",
@@ -90,7 +102,7 @@ pub fn to_open_clip(registry: &Registry, spec: &Spec, head: Head) -> Result<(Ten
                 "timm_model_pretrained": false,
                 "timm_pool": pool,
                 "timm_proj": "linear",
-                "image_size": NAMED_IMAGE_SIZE,
+                "image_size": image_size,
             },
             "text_cfg": {
                 "context_length": spec.context_length,
@@ -126,15 +138,15 @@ fn timm_name(vision: Option<&Vision>) -> Result<(&'static str, &'static str)> {
         }
     }
     let dims = vision.and_then(Vision::vit);
-    dims.filter(|dims| dims.image_size == NAMED_IMAGE_SIZE)
-        .and_then(|dims| {
-            let sizes = [dims.width, dims.depth, dims.heads, dims.patch];
-            VITS.iter().find(|(known, _)| *known == sizes)
-        })
-        .map(|(_, name)| (*name, "token"))
-        .ok_or_else(|| {
-            no_form("timm has no vision tower of these dimensions by name (R50, ConvNeXt and the ViTs of timm at 224 pixels have one; VITS16MOCO with its 12 heads has none)")
-        })
+    dims.and_then(|dims| {
+        let hidden = dims.hidden.unwrap_or(4 * dims.width);
+        let sizes = [dims.width, dims.depth, dims.heads, dims.patch, hidden, dims.image_size];
+        VITS.iter().find(|(known, _)| *known == sizes)
+    })
+    .map(|(_, name)| (*name, "token"))
+    .ok_or_else(|| {
+        no_form("timm has no vision tower of these dimensions by name (R50, ConvNeXt and timm's ViTs have one; VITS16MOCO with its 12 heads has none)")
+    })
 }
 
 /// The weight of a projector that is one linear layer.

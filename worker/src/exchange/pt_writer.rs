@@ -9,14 +9,10 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use serde_json::Value as Json;
 use tch_distributed::ScalerState;
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, ZipWriter};
 
 use super::pickler::{Pickled, Py, keyed, pickle};
+use super::zip_writer::ZipFile;
 use super::{PtCheckpoint, PtOptimizer, Result, Tensors};
-
-/// torch.save puts tensors at multiples of it, so that they can be mapped.
-const ALIGNMENT: u16 = 64;
 
 /// What is written of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,17 +65,9 @@ pub(super) fn whole(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()
 }
 
 fn write_zip(path: &Path, pickled: &Pickled) -> std::io::Result<()> {
-    let mut zip = ZipWriter::new(BufWriter::with_capacity(1 << 20, File::create(path)?));
-    let mut record = |name: &str, bytes: &[u8]| -> std::io::Result<()> {
-        let options = SimpleFileOptions::default()
-            .compression_method(CompressionMethod::Stored)
-            .large_file(bytes.len() > u32::MAX as usize)
-            .with_alignment(ALIGNMENT);
-        zip.start_file(format!("archive/{name}"), options)?;
-        zip.write_all(bytes)
-    };
-    record("data.pkl", &pickled.pickle)?;
-    record("byteorder", b"little")?;
+    let mut zip = ZipFile::new(BufWriter::with_capacity(1 << 20, File::create(path)?));
+    zip.record("archive/data.pkl", &pickled.pickle)?;
+    zip.record("archive/byteorder", b"little")?;
     for (index, storage) in pickled.storages.iter().enumerate() {
         let length = storage.numel() * storage.kind().elt_size_in_bytes();
         let bytes: &[u8] = if length == 0 {
@@ -88,9 +76,9 @@ fn write_zip(path: &Path, pickled: &Pickled) -> std::io::Result<()> {
             // SAFETY: contiguous, on the CPU, and alive as long as `pickled`.
             unsafe { std::slice::from_raw_parts(storage.data_ptr().cast::<u8>(), length) }
         };
-        record(&format!("data/{index}"), bytes)?;
+        zip.record(&format!("archive/data/{index}"), bytes)?;
     }
-    record("version", b"3\n")?;
+    zip.record("archive/version", b"3\n")?;
     let mut out = zip.finish()?;
     out.flush()?;
     out.get_ref().sync_all()

@@ -64,6 +64,10 @@ impl Source {
             path: path.to_owned(),
             content: PtCheckpoint {
                 model: restored.model.into_iter().collect(),
+                momentum: restored
+                    .momentum
+                    .map(|tensors| tensors.into_iter().collect()),
+                scaler: restored.state.scaler,
                 epoch: Some(position.epoch),
                 best_acc1: restored.state.best_score.map(|score| score * 100.0),
                 ..PtCheckpoint::default()

@@ -30,6 +30,8 @@ TORCH_LIBRARY_IMPL(aten, AutocastCPU, m) {
   KERNEL_CPU(sum, dim_IntList, fp32_set_opt_dtype)
   KERNEL_CPU(cumsum, fp32_set_opt_dtype)
   KERNEL_CPU(linalg_vector_norm, fp32_set_opt_dtype)
+  // The macro names these bare.
+  using at::IntArrayRef, at::Scalar, at::ScalarType, at::Tensor;
   AT_FORALL_DIFFERENT_REDISPATCH_SIGNATURE(KERNEL_DIFFERENT_REDISPATCH_SIGNATURE_CPU)  // norm
 }
 
