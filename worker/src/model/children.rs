@@ -14,6 +14,7 @@ use super::features::Features;
 use super::heads::{Stack, Step};
 use super::layers::Linear;
 use super::pass::Pass;
+use super::trace;
 
 /// A head: layers that views may share, and a last batch norm that they do not.
 #[derive(Debug)]
@@ -294,6 +295,8 @@ impl Swalip {
     fn cosines(&self, features: &Features, pass: Pass) -> Result<(Tensor, Tensor)> {
         let image = self.image.forward(&features.image, pass)?;
         let text = self.text.forward(&features.text, pass)?;
+        trace::layer(|| "swalip_image_projector".to_owned(), &image);
+        trace::layer(|| "swalip_text_projector".to_owned(), &text);
         Ok((
             self.image_prototypes.forward(&image)?,
             self.text_prototypes.forward(&text)?,

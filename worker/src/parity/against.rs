@@ -73,7 +73,7 @@ pub fn layers(model: &Model, inputs: &Recording) -> Result<Vec<(String, Tensor)>
     }
     let mut all = Vec::new();
     let mut tower = |heads: [&str; 3], encode: &dyn Fn() -> Result<Encoded, Error>| {
-        let (encoded, told) = trace::listen(encode);
+        let (encoded, told) = trace::listen(|_| true, encode);
         let Encoded { feats, z, h } = encoded?;
         all.extend(told);
         for (name, output) in heads.into_iter().zip([Some(feats), Some(z), h]) {

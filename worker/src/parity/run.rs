@@ -9,7 +9,9 @@ use super::fill;
 use super::golden::Golden;
 use super::recipe::Recipe;
 use crate::loss::Alone;
-use crate::model::{Batch, Entry, Error, Features, Model, MomentumEncoder};
+use crate::model::{
+    Batch, ChildEmbeddings, Embeddings, Entry, Error, Features, Model, MomentumEncoder, trace,
+};
 
 /// Norm and first values of a tensor, in float64.
 #[derive(Debug, Clone)]
@@ -75,8 +77,9 @@ impl Names {
     pub(super) fn of(model: &Model) -> Self {
         let registry = model.registry();
         let names = |keep: fn(&Entry) -> bool| {
+            // What is never trained is in neither group.
             registry
-                .parameters()
+                .trainable()
                 .filter(|e| keep(e))
                 .map(|e| e.name.clone())
                 .collect()
@@ -164,7 +167,9 @@ impl Experiment<'_> {
     fn forward(&self, outputs: Option<&mut BTreeMap<String, Tensor>>) -> Result<Forward, String> {
         let say = |error: Error| error.to_string();
         let torch = |error: TchError| error.to_string();
-        let mut embeddings = self.model.encode(&self.batch, true).map_err(say)?;
+        let (embeddings, told) =
+            trace::listen(is_projection, || self.model.encode(&self.batch, true));
+        let mut embeddings = embeddings.map_err(say)?;
         let mut features = None;
         if let Some(momentum) = &self.momentum {
             let of_batch = momentum.features(&self.batch).map_err(say)?;
@@ -179,6 +184,12 @@ impl Experiment<'_> {
             for (name, tensor) in embeddings.named().into_iter().chain(more) {
                 outputs.insert(name, tensor.f_detach().map_err(torch)?);
             }
+            for (name, projection) in told {
+                let modality = name.contains("image");
+                let name = if modality { "h_image" } else { "h_text" };
+                outputs.insert(name.to_owned(), projection);
+            }
+            scale_cosines(&embeddings, outputs).map_err(torch)?;
         }
         let terms = loss
             .terms
@@ -205,6 +216,26 @@ impl Experiment<'_> {
         }
         optim::drop_grads(&frozen).map_err(|error| error.to_string())
     }
+}
+
+/// SWALIPV1's projections, which no loss takes.
+fn is_projection(name: &str) -> bool {
+    name.starts_with("swalip_") && name.ends_with("_projector")
+}
+
+/// The original's loss multiplies SWALIPV1's cosines in place, so that they were recorded as logits.
+fn scale_cosines(
+    embeddings: &Embeddings,
+    outputs: &mut BTreeMap<String, Tensor>,
+) -> Result<(), TchError> {
+    if let ChildEmbeddings::Prototypes { logit_scale, .. } = &embeddings.child {
+        for name in ["p_image", "p_text"] {
+            if let Some(cosines) = outputs.get_mut(name) {
+                *cosines = cosines.f_mul(&logit_scale.f_detach()?)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn digests<'a>(
