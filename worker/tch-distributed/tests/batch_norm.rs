@@ -180,3 +180,27 @@ fn weight_and_bias_come_one_without_the_other() {
         group.barrier().unwrap();
     });
 }
+
+#[test]
+fn channels_last_stays_and_changes_no_value() {
+    with_ranks("channels_last_stays_and_changes_no_value", |r| {
+        let (_store, group) = r.group();
+        rng::manual_seed(Device::Cpu, 8 + r.rank as u64).unwrap();
+        let x = Tensor::randn([4, 6, 5, 3], CPU);
+        let dy = Tensor::randn([4, 6, 5, 3], CPU);
+        let run = |x: Tensor| {
+            let x = x.set_requires_grad(true);
+            let y = sync_batch_norm(&x, None, None, None, None, 0.1, 1e-5, true, Some(&group));
+            let y = y.unwrap();
+            (&y * &dy).sum(Kind::Float).backward();
+            (y.stride(), [y.detach(), x.grad()])
+        };
+        let (plain_strides, plain) = run(x.copy());
+        let (strides, last) = run(channels_last_of(&x));
+        assert_eq!(strides, channels_last_of(&x).stride());
+        assert_ne!(strides, plain_strides);
+        for (a, b) in last.iter().zip(&plain) {
+            assert!(difference(a, b) < 1e-5);
+        }
+    });
+}
