@@ -459,6 +459,9 @@ pub struct Train {
     pub accumulate: Accumulate,
     /// Type that forward and backward compute in.
     pub precision: Precision,
+    /// On a GPU, only operations that give the same bits every time: needed there for a resumed run to equal
+    /// an uninterrupted one to the bit. The CPU's always do.
+    pub deterministic: bool,
     /// Recompute activations in backward.
     pub checkpoint_grad: bool,
     /// With `checkpoint_grad`: segments that each tower is cut into, instead of one per block.
@@ -506,6 +509,7 @@ impl Default for Train {
             gather_with_grad: false,
             accumulate: Accumulate::Micro,
             precision: Precision::Auto,
+            deterministic: false,
             checkpoint_grad: false,
             checkpoint_segments: None,
             checkpoint_memory: None,

@@ -1,6 +1,7 @@
 //! What a step takes in.
 
 use tch::{Device, Tensor};
+use tch_distributed::device::{pin, upload};
 
 use super::Result;
 
@@ -30,19 +31,21 @@ impl Batch {
         }
     }
 
-    /// The same batch on a device.
+    /// The same batch on a device. To a GPU the copies go from pinned memory, beside what it computes.
     ///
     /// # Errors
     /// If a copy fails.
     pub fn to_device(&self, device: Device) -> Result<Self> {
+        let copy = |tensor: &Tensor| -> Result<Tensor> {
+            if device == Device::Cpu {
+                return Ok(tensor.f_to_device(device)?);
+            }
+            Ok(upload(&pin(tensor)?, device)?)
+        };
         Ok(Self {
-            image_global: self.image_global.f_to_device(device)?,
-            images_local: self
-                .images_local
-                .iter()
-                .map(|image| image.f_to_device(device))
-                .collect::<std::result::Result<_, _>>()?,
-            tokens: self.tokens.f_to_device(device)?,
+            image_global: copy(&self.image_global)?,
+            images_local: self.images_local.iter().map(copy).collect::<Result<_>>()?,
+            tokens: copy(&self.tokens)?,
         })
     }
 }

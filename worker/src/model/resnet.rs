@@ -117,8 +117,15 @@ impl ResNet50 {
 
     /// Images `[N, 3, h, w]` to features `[N, 2048]`.
     pub(super) fn forward(&self, images: &Tensor, pass: Pass, plan: &Plan) -> Result<Tensor> {
+        // Tensor cores take channels last; what follows keeps the order of its input.
+        let images = if images.device().is_cuda() {
+            let last = images.f_permute([0, 2, 3, 1])?.f_contiguous()?;
+            last.f_permute([0, 3, 1, 2])?
+        } else {
+            images.shallow_clone()
+        };
         let x = {
-            let x = self.conv1.forward(images)?;
+            let x = self.conv1.forward(&images)?;
             trace::layer(|| "visual.conv1".to_owned(), &x);
             relu_(self.bn1.forward(&x, pass)?)?
         };

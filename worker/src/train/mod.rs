@@ -3,6 +3,7 @@
 mod accumulate;
 mod address;
 pub mod agree;
+pub mod device;
 pub mod evaluate;
 pub mod events;
 pub mod forensics;

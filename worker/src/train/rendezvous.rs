@@ -11,7 +11,8 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use rocket_common::protocol::{self, Rendezvous};
 use rocket_common::run_dir::{Claim, RunDir};
-use tch_distributed::{GlooOptions, ProcessGroup, Store};
+use tch::Device;
+use tch_distributed::{GlooOptions, NcclOptions, ProcessGroup, Store};
 
 use super::{address, events, guard};
 use crate::rank::{Meeting, Place, RankContext, Server};
@@ -210,6 +211,7 @@ pub fn join(
     context: &RankContext,
     run: &RunDir,
     store: Option<Store>,
+    device: Device,
     timeout: Duration,
 ) -> Result<ProcessGroup> {
     let store = match (store, &place.meeting) {
@@ -229,12 +231,17 @@ pub fn join(
     };
     let options = GlooOptions::new(timeout).name(format!("attempt-{}", context.attempt));
     let options = address::choose(&place.master_addr, context, &store, options)?;
-    let group = ProcessGroup::gloo(
-        &store,
-        context.rank as usize,
-        context.world_size as usize,
-        &options,
-    )
+    let (rank, world) = (context.rank as usize, context.world_size as usize);
+    let group = match device {
+        Device::Cuda(device) => {
+            let options = NcclOptions {
+                gloo: options.clone(),
+                ..NcclOptions::new(device, timeout)
+            };
+            ProcessGroup::nccl(&store, rank, world, &options)
+        }
+        _ => ProcessGroup::gloo(&store, rank, world, &options),
+    }
     .with_context(|| match &options.endpoint {
         tch_distributed::Endpoint::Address(own) => {
             format!("cannot connect to the other ranks from {own}")

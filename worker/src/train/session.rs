@@ -14,6 +14,7 @@ use tch::Device;
 use tch_distributed::{ProcessGroup, Store};
 
 use super::collective_timeout;
+use super::device;
 use super::evaluate::EvalSets;
 use super::heartbeat::Pulse;
 use super::plan::Plan;
@@ -66,7 +67,7 @@ impl<'a> Session<'a> {
         let experiment = Experiment::read(&run.experiment_path())?;
         let threads = i32::try_from(experiment.train.threads).unwrap_or(1).max(1);
         tch::set_num_threads(threads);
-        let device = Device::Cpu;
+        let device = device::choose(&experiment, context.local_rank)?;
 
         // What only this rank can find out comes before the meeting, so that a wrong path is told at
         // once and not as a lost peer.
@@ -83,7 +84,9 @@ impl<'a> Session<'a> {
         pulse.total_steps(plan.total_steps);
 
         let timeout = collective_timeout(&experiment);
-        let group = Arc::new(rendezvous::join(place, context, run, store, timeout)?);
+        let group = Arc::new(rendezvous::join(
+            place, context, run, store, device, timeout,
+        )?);
         let mut trainer = Trainer::build(&experiment, device, &group)?;
         let mut events = context.is_lead().then(|| EventWriter::new(run, "rank-0"));
 
