@@ -2,7 +2,7 @@
 //! numbers of one that was not, to the bit, and both are evaluated.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -77,19 +77,30 @@ fn mean_loss(curve: &[Value]) -> f64 {
     losses.sum::<f64>() / curve.len() as f64
 }
 
+/// Waits for a run to end well, and gives its folder.
+fn finish(project: &Project, run: &str) -> PathBuf {
+    project.wait_for(run, "finish", |status| {
+        assert_ne!(status["status"], "failed", "{status:#}");
+        status["status"] == "finished"
+    });
+    project.path().join("runs").join(run)
+}
+
+/// Waits for a run to fail, and gives what the status says of it.
+fn fail(project: &Project, run: &str) -> String {
+    let status = project.wait_for(run, "failure", |status| {
+        assert_ne!(status["status"], "finished", "{status:#}");
+        status["status"] == "failed"
+    });
+    status.to_string()
+}
+
 /// Trains it straight and interrupted, and compares.
 fn trains(child: &[&str], term: &str) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (project, overrides) = experiment(child);
     let runs = project.path().join("runs");
-    let finish = |run: &str| {
-        project.wait_for(run, "finish", |status| {
-            assert_ne!(status["status"], "failed", "{status:#}");
-            status["status"] == "finished"
-        });
-        runs.join(run)
-    };
-    let straight = finish(&submit(&project, &overrides));
+    let straight = finish(&project, &submit(&project, &overrides));
     let wanted = curve(&straight);
     assert_eq!(wanted.len() as u64, STEPS);
     assert!(
@@ -110,7 +121,7 @@ fn trains(child: &[&str], term: &str) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     project.rocket(&["preempt", &stopped]).ok();
-    finish(&stopped);
+    finish(&project, &stopped);
     let resumptions = project.status(&stopped)["resumptions"].as_u64();
     assert_eq!(resumptions, Some(1), "the run was not interrupted");
     for (wanted, found) in wanted.iter().zip(curve(&folder)) {
@@ -209,4 +220,66 @@ fn swalipv1() {
         ],
         "swalip_loss",
     );
+}
+
+/// A checkpoint goes to the original's form and back, and a new run goes on from it as the old one did.
+#[test]
+fn a_run_starts_from_a_checkpoint_of_the_original() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (project, mut overrides) = experiment(&["model.child=SIAMLIP", "model.momentum=true"]);
+    overrides.retain(|value| !value.starts_with("train.checkpoint_every"));
+    overrides.extend(
+        [
+            "train.checkpoint_every=4 steps",
+            "train.keep_last=9",
+            "train.max_steps=12",
+            "model.siamlip_proj_dim=16",
+            "model.siamlip_hidden_dim=32",
+        ]
+        .map(str::to_owned),
+    );
+    let first = finish(&project, &submit(&project, &overrides));
+    // Four steps are an epoch, which is what the original counts.
+    let ours = first.join("checkpoints/step-00000004");
+    let theirs = project.path().join("runs/first.pt");
+    let worker = project
+        .command("rocket-worker")
+        .arg("convert")
+        .args([&ours, &theirs])
+        .output();
+    worker.expect("rocket-worker starts").ok();
+    for source in [&theirs, &ours] {
+        let mut again = overrides.clone();
+        again.push(format!("train.resume={}", source.display()));
+        let run = finish(&project, &submit(&project, &again));
+        assert_eq!(curve(&run), curve(&first)[4..], "losses differ");
+        assert_eq!(checkpoint_sums(&run, 12), checkpoint_sums(&first, 12));
+    }
+
+    overrides.push("model.embed_dim=24".to_owned());
+    overrides.push(format!("train.resume={}", theirs.display()));
+    let said = fail(&project, &submit(&project, &overrides));
+    for part in [
+        "first.pt",
+        "image_projector.weight is [24, 32] here, [32, 32] there",
+    ] {
+        assert!(said.contains(part), "no '{part}' in {said}");
+    }
+}
+
+/// A gradient that no scale of the loss makes fit ends the run, which says so.
+#[test]
+fn a_storm_of_overflows_stops_with_its_cause() {
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (project, mut overrides) = experiment(&[
+        "model.child=BARLIP",
+        "model.barlip_proj_dim=16",
+        "model.barlip_hidden_dim=16",
+        "train.barlip_scale_loss=1e25",
+        "train.precision=fp16",
+    ]);
+    overrides.push("eval.eval_freq=0".to_owned());
+    let said = fail(&project, &submit(&project, &overrides));
+    assert!(said.contains("24 steps in a row"), "{said}");
+    assert!(said.contains("train.precision: bf16"), "{said}");
 }
