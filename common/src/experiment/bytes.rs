@@ -28,7 +28,7 @@ impl fmt::Display for Bytes {
         let whole = UNITS
             .iter()
             .zip(names)
-            .find(|((_, unit), _)| self.0 % unit == 0 && self.0 > 0);
+            .find(|((_, unit), _)| self.0.is_multiple_of(*unit) && self.0 > 0);
         match whole {
             Some(((_, unit), name)) => write!(f, "{} {name}", self.0 / unit),
             None => write!(f, "{} B", self.0),
@@ -70,7 +70,7 @@ impl FromStr for Bytes {
             (Some(number), Some(unit)) => number * unit as f64,
             _ => 0.0,
         };
-        if bytes < 1.0 || bytes > 9e18 {
+        if !(1.0..=9e18).contains(&bytes) {
             return Err(format!(
                 "must be an amount of memory such as '8 GB' or '500 MiB', not '{text}'"
             ));

@@ -14,9 +14,12 @@ use super::options::Options;
 use super::pass::Pass;
 use super::{Error, Result};
 
+/// What a block does.
+type Run = dyn Fn(&Tensor) -> Result<Tensor>;
+
 /// One block of a tower.
 #[derive(Clone)]
-pub(super) struct Unit(Rc<dyn Fn(&Tensor) -> Result<Tensor>>);
+pub(super) struct Unit(Rc<Run>);
 
 impl Unit {
     pub(super) fn new(run: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Self {
