@@ -334,7 +334,7 @@ fn clips_default_gradient_is_the_formulas() {
         let labels = Tensor::arange(B, (Kind::Int64, Device::Cpu)) + rank as i64 * B;
         let direction = |own: &Tensor, other: &Tensor| {
             let logits: Tensor = 14.0 * unit(own).matmul(&unit(&other.detach()).tr());
-            logits.cross_entropy_for_logits(&labels)
+            logits.log_softmax(-1, Kind::Double).nll_loss(&labels)
         };
         let mean = (direction(&own.0[0], &all.0[1]) + direction(&own.0[1], &all.0[0])) / 2.0;
         // `loss_avg_or_sum: sum`.

@@ -117,7 +117,13 @@ fn the_first_layer_that_differs_is_named() {
     for (weight, layer) in cases {
         let wrong = bench.path("wrong.safetensors");
         tensors::save(&wrong, &bench.changed(weight)).expect("saves");
-        let (code, said) = bench.parity(&wrong, &["--recorded", "right.layers.safetensors"]);
+        let recorded = [
+            "--recorded",
+            "right.layers.safetensors",
+            "--tolerance",
+            "1e-5",
+        ];
+        let (code, said) = bench.parity(&wrong, &recorded);
         assert_eq!(code, Some(10), "{weight}: {said}");
         let want = format!("the first layer that differs is {layer}\n");
         assert!(said.contains(&want), "{weight}: {said}");
