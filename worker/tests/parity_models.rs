@@ -92,7 +92,7 @@ fn check(name: &str) {
     }
     println!("{name}: {:.0} s", started.elapsed().as_secs_f64());
     let places = places(&source.value);
-    assert!(places.len() > 40, "{places:?}");
+    assert!(places.len() > 30, "{places:?}");
     for place in places {
         let mut changed = Source {
             path: source.path.clone(),
