@@ -359,6 +359,11 @@ fn scale_of(golden: &Golden, name: &str, grad: &Grad) -> f64 {
     here.sqrt().max(rms * (grad.first8.len() as f64).sqrt())
 }
 
+/// How far the norm of a parameter may be off after one step.
+fn step_tolerance(want: &Param) -> f64 {
+    (F32 * want.step1_l2).max(TIMES * want.step1_maxabsdiff_f64)
+}
+
 /// How far first values of a parameter may be off after one step, value by value. AdamW's first step is
 /// the sign of the gradient times the rate, so a value is known well where its gradient is clear of the
 /// noise, and within the recorded difference elsewhere.
@@ -405,9 +410,7 @@ fn steps(golden: &Golden, single: &Outcome, double: &Outcome) -> Report {
         let Pair {
             name, want, got, ..
         } = pair;
-        let l2 = want.step1_l2;
-        let loose = TIMES * want.step1_maxabsdiff_f64;
-        let tolerance = (F32 * l2).max(loose);
+        let (l2, tolerance) = (want.step1_l2, step_tolerance(want));
         report.close(&format!("{name}.step1_l2"), got.l2, l2, tolerance);
         let tolerances = step_tolerances(golden, &pair, double);
         let values = got.first.iter().zip(&want.step1_first8).zip(tolerances);
@@ -428,7 +431,9 @@ fn momentum(golden: &Golden, tau: f64, single: &Outcome, double: &Outcome) -> Re
             report.equal(name, "nothing", "a recorded parameter");
             continue;
         };
-        report.close(&format!("{name}.l2"), got.l2, want.l2, F64 * want.l2);
+        let of_step = step_tolerance(pair.want);
+        let tolerance = F64 * want.l2 + (1.0 - tau) * of_step;
+        report.close(&format!("{name}.l2"), got.l2, want.l2, tolerance);
         let tolerances = step_tolerances(golden, &pair, double);
         let values = got.first.iter().zip(&want.first8).zip(tolerances);
         for (i, ((&got, &want), of_step)) in values.enumerate() {
