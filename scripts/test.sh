@@ -49,6 +49,12 @@ if [ "${CI:-}" = true ]; then
 else
     scripts/cluster.sh packages || say "the tests on a Slurm cluster will be skipped, for the reason above"
 fi
+# The real Python packages, to read what we write and to write what we read.
+if [ "${CI:-}" = true ]; then
+    part python scripts/python-tests.sh
+else
+    scripts/python-tests.sh || say "the tests against Python's packages will be skipped, for the reason above"
+fi
 # The whole-program tests run the binaries of target/release, so these come first.
 if part build cargo build --release --locked --workspace; then
     part unit cargo test --release --locked --workspace --exclude rocket-whole-program --no-fail-fast

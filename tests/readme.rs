@@ -43,6 +43,8 @@ fn every_command_works() {
         );
     }
 
+    assert!(commands.iter().any(|command| command.contains("rocket-worker convert ")));
+
     let project = Project::new(400);
     for command in &commands {
         let output = project

@@ -48,7 +48,7 @@ impl<'a> Storages<'a> {
                 format!("has a broken '{name}': {what}"),
             )
         };
-        let place = place(pickle, node).map_err(|what| wrong(what))?;
+        let place = place(pickle, node).map_err(&wrong)?;
         let element = place.kind.elt_size_in_bytes() as i64;
         let record = format!("data/{}", place.key);
         let bytes = place.numel.checked_mul(element);
@@ -62,7 +62,7 @@ impl<'a> Storages<'a> {
                 place.numel
             )));
         }
-        place.check().map_err(|what| wrong(what))?;
+        place.check().map_err(&wrong)?;
         let failed = |error: tch::TchError| wrong(&error.to_string());
         let storage = match self.read.get(place.key) {
             Some(storage) => storage.shallow_clone(),

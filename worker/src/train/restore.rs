@@ -19,17 +19,30 @@ use crate::exchange::{self, Progress};
 use crate::model::{Model, Registry};
 use crate::rank::RankContext;
 
+/// A rank that starts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Start<'a> {
+    pub context: &'a RankContext,
+    pub run: &'a RunDir,
+    pub group: &'a ProcessGroup,
+    pub experiment: &'a Experiment,
+    pub steps_per_epoch: u64,
+}
+
 /// Goes on from the last good checkpoint, which the lead chooses for all, or from nothing.
 pub(super) fn restore(
-    context: &RankContext,
-    run: &RunDir,
-    group: &ProcessGroup,
-    experiment: &Experiment,
-    steps_per_epoch: u64,
+    start: &Start<'_>,
     trainer: &mut Trainer,
     mut events: Option<&mut EventWriter>,
     fresh: TrainState,
 ) -> Result<TrainState> {
+    let Start {
+        context,
+        run,
+        group,
+        experiment,
+        steps_per_epoch,
+    } = *start;
     let dir = run.checkpoints_dir();
     // Steps are small integers; -1 says that there is none.
     let chosen = Tensor::from(-1i64);

@@ -20,7 +20,7 @@ use super::heartbeat::Pulse;
 use super::plan::Plan;
 use super::progress::Pace;
 use super::rendezvous;
-use super::restore::restore;
+use super::restore::{Start, restore};
 use super::step::Trainer;
 use crate::checkpoint::TrainState;
 use crate::data::{self, Loader, LoaderOptions, Order};
@@ -95,16 +95,14 @@ impl<'a> Session<'a> {
             recipe_hash: experiment.recipe_hash(),
             ..TrainState::default()
         };
-        let state = restore(
+        let start = Start {
             context,
             run,
-            &group,
-            &experiment,
-            plan.steps_per_epoch,
-            &mut trainer,
-            events.as_mut(),
-            fresh,
-        )?;
+            group: &group,
+            experiment: &experiment,
+            steps_per_epoch: plan.steps_per_epoch,
+        };
+        let state = restore(&start, &mut trainer, events.as_mut(), fresh)?;
         let schedule = Schedule::new(&experiment.optim, plan.steps_per_epoch, plan.total_steps);
         let metrics = context
             .is_lead()
