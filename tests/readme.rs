@@ -43,7 +43,11 @@ fn every_command_works() {
         );
     }
 
-    assert!(commands.iter().any(|command| command.contains("rocket-worker convert ")));
+    assert!(
+        commands
+            .iter()
+            .any(|command| command.contains("rocket-worker convert "))
+    );
 
     let project = Project::new(400);
     for command in &commands {

@@ -2,16 +2,16 @@
 //! mean of its micro-batches' gradients.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rocket_common::experiment::{Accumulate, Experiment, parse};
 use rocket_worker::model::Batch;
+use rocket_worker::parity::hash_values;
 use rocket_worker::train::step::Trainer;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use tch_distributed::{GlooOptions, ProcessGroup, Store};
 
-const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
 /// Samples of a step on one rank.
 const SAMPLES: i64 = 8;
 const SIDE: i64 = 16;
@@ -36,28 +36,25 @@ optim: {warmup_epochs: 0}
     parse("exp.yaml", text, &overrides).unwrap_or_else(|all| panic!("{all:?}"))
 }
 
-/// A step's samples of one rank, the same for every way of cutting them.
+/// A step's samples of one rank, by formula: torch's generator is the whole process's.
 fn samples(rank: usize) -> Batch {
-    tch::manual_seed(100 + rank as i64);
-    let image = || Tensor::randn([SAMPLES, 3, SIDE, SIDE], CPU);
-    let mut tokens = Tensor::zeros([SAMPLES, 3, 77], (Kind::Int64, Device::Cpu));
-    let words = Tensor::randint_low(1, 49000, [SAMPLES, 3, 77], (Kind::Int64, Device::Cpu));
-    for row in 0..SAMPLES {
-        for view in 0..3 {
-            let length = 3 + (5 * row + 2 * view) % 11;
-            let place = tokens.get(row).get(view);
-            place
-                .narrow(0, 0, length)
-                .copy_(&words.get(row).get(view).narrow(0, 0, length));
-            let _ = place.narrow(0, length, 1).fill_(49407);
-        }
+    let image = |view: &str| {
+        let name = format!("r{rank}/{view}");
+        let numel = (SAMPLES * 3 * SIDE * SIDE) as usize;
+        let values: Vec<f32> = hash_values(&name, numel).map(|v| v as f32).collect();
+        Tensor::from_slice(&values).view([SAMPLES, 3, SIDE, SIDE])
+    };
+    let words = hash_values(&format!("r{rank}/tokens"), (SAMPLES * 3 * 77) as usize);
+    let mut tokens: Vec<i64> = words.map(|v| 1 + ((v + 1.0) * 24000.0) as i64).collect();
+    for (row, caption) in tokens.chunks_mut(77).enumerate() {
+        let length = 3 + (5 * row) % 11;
+        caption[length] = 49407;
+        caption[length + 1..].fill(0);
     }
-    let _ = tokens.requires_grad();
-    tokens = tokens.contiguous();
     Batch {
-        image_global: image(),
-        images_local: vec![image(), image()],
-        tokens,
+        image_global: image("image_global"),
+        images_local: vec![image("image_local_0"), image("image_local_1")],
+        tokens: Tensor::from_slice(&tokens).view([SAMPLES, 3, 77]),
     }
 }
 
@@ -72,17 +69,25 @@ fn part(batch: &Batch, first: i64, count: i64) -> Batch {
 
 type Gradients = BTreeMap<String, Tensor>;
 
-/// Gradients of one step that is cut into `update_freq` micro-batches, its loss, and the buffers after it.
-fn step(
+/// What trains with a step cut into `update_freq` micro-batches.
+fn build(
     group: &Arc<ProcessGroup>,
     overrides: &[&str],
     update_freq: i64,
     accumulate: Accumulate,
-) -> (Gradients, f64, Gradients) {
+) -> Trainer {
     let mut experiment = experiment(overrides);
     experiment.train.update_freq = update_freq as u64;
     experiment.train.accumulate = accumulate;
-    let mut trainer = Trainer::build(&experiment, Device::Cpu, group).expect("built");
+    Trainer::build(&experiment, Device::Cpu, group).expect("built")
+}
+
+/// Gradients of one step, its loss, and the buffers after it.
+fn run(
+    trainer: &mut Trainer,
+    group: &Arc<ProcessGroup>,
+    update_freq: i64,
+) -> (Gradients, f64, Gradients) {
     let batch = samples(group.rank());
     let count = SAMPLES / update_freq;
     let mut first = 0;
@@ -104,6 +109,25 @@ fn step(
         .map(|entry| (entry.name.clone(), entry.tensor.copy()))
         .collect();
     (gradients, backward.means()[0], buffers)
+}
+
+/// One rank's step.
+fn step(
+    group: &Arc<ProcessGroup>,
+    overrides: &[&str],
+    update_freq: i64,
+    accumulate: Accumulate,
+) -> (Gradients, f64, Gradients) {
+    let mut trainer = build(group, overrides, update_freq, accumulate);
+    run(&mut trainer, group, update_freq)
+}
+
+/// Torch's generator is the whole process's: first values of one test's model must not be drawn while
+/// another test seeds it.
+static ONE: Mutex<()> = Mutex::new(());
+
+fn one_at_a_time() -> MutexGuard<'static, ()> {
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn alone() -> Arc<ProcessGroup> {
@@ -129,6 +153,7 @@ fn worst(wanted: &Gradients, found: &Gradients) -> (f64, String) {
 
 #[track_caller]
 fn exact_equals_the_whole(overrides: &[&str]) {
+    let _one = one_at_a_time();
     tch::set_num_threads(1);
     let group = alone();
     let (whole, loss, _) = step(&group, overrides, 1, Accumulate::Micro);
@@ -192,6 +217,7 @@ fn exact_for_children() {
 /// micro-batch, not twice.
 #[test]
 fn batch_norm_in_a_tower_is_what_exact_cannot_reach() {
+    let _one = one_at_a_time();
     tch::set_num_threads(2);
     let group = alone();
     let overrides = ["model.vision=R50", "augment.num_augs=2"];
@@ -208,6 +234,7 @@ fn batch_norm_in_a_tower_is_what_exact_cannot_reach() {
 /// Two ranks, each with half of the samples of the step.
 #[test]
 fn exact_over_two_ranks() {
+    let _one = one_at_a_time();
     let timeout = Duration::from_secs(30);
     let server = Store::tcp("127.0.0.1", 0, 2, true, timeout).expect("a store");
     let port = server.port();
@@ -220,8 +247,12 @@ fn exact_over_two_ranks() {
                 let options = GlooOptions::new(timeout).interface("lo");
                 let group = ProcessGroup::gloo(&store, rank, 2, &options).expect("a group");
                 let group = Arc::new(group);
-                let (whole, ..) = step(&group, &overrides, 1, Accumulate::Micro);
-                let (exact, ..) = step(&group, &overrides, 4, Accumulate::Exact);
+                // Both before a step: steps seed the generator that both ranks share here.
+                let mut whole = build(&group, &overrides, 1, Accumulate::Micro);
+                let mut exact = build(&group, &overrides, 4, Accumulate::Exact);
+                group.barrier().expect("a peer");
+                let (whole, ..) = run(&mut whole, &group, 1);
+                let (exact, ..) = run(&mut exact, &group, 4);
                 worst(&whole, &exact)
             })
         })
@@ -236,6 +267,7 @@ fn exact_over_two_ranks() {
 /// Micro-batches have losses of their own, and the step's gradient is their mean.
 #[test]
 fn micro_is_the_mean_of_its_parts() {
+    let _one = one_at_a_time();
     tch::set_num_threads(1);
     let group = alone();
     let (found, ..) = step(&group, &[], 4, Accumulate::Micro);

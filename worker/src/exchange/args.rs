@@ -71,6 +71,7 @@ const NO_FLAGS: [&str; 29] = [
     "accumulate",
     "precision",
     "checkpoint_segments",
+    "deterministic",
     "checkpoint_memory",
     "checkpoint_every",
     "keep_last",
