@@ -54,7 +54,7 @@ fn other_flags() -> [(&'static str, Json); 26] {
 }
 
 /// Keys of an experiment's sections that the original has no flag for.
-const NO_FLAGS: [&str; 29] = [
+const NO_FLAGS: [&str; 30] = [
     "base",
     "vision",
     "child",
