@@ -44,7 +44,8 @@ fn samples(rank: usize) -> Batch {
         let values: Vec<f32> = hash_values(&name, numel).map(|v| v as f32).collect();
         Tensor::from_slice(&values).view([SAMPLES, 3, SIDE, SIDE])
     };
-    let words = hash_values(&format!("r{rank}/tokens"), (SAMPLES * 3 * 77) as usize);
+    let name = format!("r{rank}/tokens");
+    let words = hash_values(&name, (SAMPLES * 3 * 77) as usize);
     let mut tokens: Vec<i64> = words.map(|v| 1 + ((v + 1.0) * 24000.0) as i64).collect();
     for (row, caption) in tokens.chunks_mut(77).enumerate() {
         let length = 3 + (5 * row) % 11;
