@@ -312,10 +312,6 @@ fn children_and_what_their_losses_rest_on() {
         ),
         (
             "{name: CL2L_R50_CL2L}",
-            "train: {precision: fp16}\ncluster: {device: cpu, gpus_per_node: 0}",
-        ),
-        (
-            "{name: CL2L_R50_CL2L}",
             "train: {precision: half, disable_amp: true}",
         ),
         (

@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::cluster::DeviceKind;
 use super::rules::Rules;
-use super::sections::{Base, Child, Experiment, Precision};
+use super::sections::{Base, Child, Experiment};
 use super::vision::{CONVNEXT_STRIDE, VISION_NAMES, Vision};
 use crate::run_dir::suggest;
 
@@ -214,13 +213,6 @@ impl Rules<'_> {
                     format!("'{key}' has no effect without 'train.checkpoint_grad: true'"),
                 );
             }
-        }
-        let cpu = self.experiment.cluster.device == DeviceKind::Cpu;
-        if self.experiment.train.precision == Precision::Fp16 && cpu {
-            self.add(
-                "train.precision",
-                "'train.precision: fp16' needs a GPU, and 'cluster.device' is cpu, which has bf16 and float32",
-            );
         }
     }
 }

@@ -12,7 +12,7 @@ use rocket_common::run_dir::RunDir;
 
 use crate::rank::{Meeting, Place, RankContext};
 use crate::train::rendezvous::{self, Entered};
-use crate::train::{self, Progress, device, guard, stop};
+use crate::train::{self, Progress, guard, stop};
 use crate::{failure, train::events};
 
 /// Takes its place among the ranks from RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, as
@@ -36,7 +36,6 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         tracing::warn!("{note}");
     }
     let run = RunDir::open(&place.run_dir)?;
-    device::prepare(Experiment::read(&run.experiment_path())?.cluster.device)?;
     let (context, store) = match enter(&place, &run)? {
         Entered::Attempt(context, store) => (context, store),
         Entered::Done => {

@@ -45,14 +45,15 @@ pub struct ForTraining {
 
 /// Reads a checkpoint to go on from: a run's directory (its last good checkpoint), one checkpoint of a run,
 /// a file of the original (`.pt`), or weights alone (`.pt`, `.safetensors`). `registry` is that of the model
-/// that goes on; the optimiser's numbers are mapped to names by it.
+/// that goes on: it takes over the weights, and the optimiser's numbers are mapped to names by it.
 ///
 /// # Errors
-/// If the checkpoint cannot be read, or its optimiser is of another model. Whether the weights fit is said
-/// by [`Registry::load`].
+/// If the checkpoint cannot be read, its weights do not fit (with every name that differs), or its optimiser
+/// is of another model.
 pub fn load_for_training(path: &Path, registry: &Registry) -> anyhow::Result<ForTraining> {
     if path.is_dir() {
         let restored = checkpoint::load(&checkpoint_of(path)?)?;
+        fill(registry, restored.model.iter())?;
         return Ok(ForTraining {
             model: restored.model,
             momentum: restored.momentum,
@@ -63,6 +64,11 @@ pub fn load_for_training(path: &Path, registry: &Registry) -> anyhow::Result<For
         });
     }
     let read = read(path)?;
+    // Before the optimiser's: these names are the ones that a person knows.
+    fill(
+        registry,
+        read.model.iter().map(|(name, tensor)| (name, tensor)),
+    )?;
     let optim = read
         .optimizer
         .map(|optimizer| optimizer.by_name(registry))
@@ -76,6 +82,16 @@ pub fn load_for_training(path: &Path, registry: &Registry) -> anyhow::Result<For
         progress: read.epoch.map_or(Progress::Unknown, Progress::Epochs),
         best_score: read.best_acc1.map(|percent| percent / 100.0),
     })
+}
+
+/// Copies weights into a model.
+fn fill<'a>(
+    registry: &Registry,
+    values: impl Iterator<Item = (&'a String, &'a Tensor)>,
+) -> anyhow::Result<()> {
+    registry
+        .load(values.map(|(name, tensor)| (name.as_str(), tensor)))
+        .map_err(|error| Error::new(ExitKind::Checkpoint, error.to_string()).into())
 }
 
 /// The weights of the text tower's blocks in a checkpoint, whoever wrote it: the tensors whose name holds

@@ -7,7 +7,7 @@ use rocket_common::experiment::{DeviceKind, Experiment};
 use tch::Device;
 use tch_distributed::{cuda, device};
 
-/// Loads CUDA for an experiment that may use it. Due before anything else of torch.
+/// Loads CUDA for an experiment that may use it. Due before the first tensor.
 ///
 /// # Errors
 /// When libtorch's CUDA library is there and cannot be loaded.

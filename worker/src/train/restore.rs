@@ -163,7 +163,6 @@ fn resume(
     fresh: TrainState,
 ) -> Result<TrainState> {
     let found = exchange::load_for_training(path, trainer.model.registry())?;
-    load_model(&trainer.model, &found.model)?;
     if let Some(momentum) = &trainer.momentum {
         match &found.momentum {
             Some(values) => load(momentum.registry(), values).context("the momentum encoder")?,

@@ -65,6 +65,7 @@ impl<'a> Session<'a> {
         let attempt = run.attempt(context.attempt);
         let mut pulse = Pulse::new(attempt, context.rank);
         let experiment = Experiment::read(&run.experiment_path())?;
+        device::prepare(experiment.cluster.device)?;
         let threads = i32::try_from(experiment.train.threads).unwrap_or(1).max(1);
         tch::set_num_threads(threads);
         let device = device::choose(&experiment, context.local_rank)?;
