@@ -18,7 +18,7 @@ WORKER = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" /
 PEER = ROOT / "bench/peer/step.py"
 FOLDER = ROOT / ".build/bench/data"
 DEMO = ROOT / ".build/demo/data"
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 
 
 @dataclass
@@ -61,9 +61,9 @@ def report(name, unit, ours, peer, digits, scale=1.0):
 def run(step):
     """Measures all variants and the peer, round by round, and prints two lines per variant."""
     size = step.size
-    common = ["--threads", size.threads, "--warmup", size.warmup]
+    common = ["--threads", size.threads, "--warmup", size.warmup, "--steps", size.steps]
     batches = ROOT / ".build/bench/step.safetensors"
-    ours = [WORKER, "bench", step.part, step.experiment, *common]
+    ours = [WORKER, "bench", step.part, step.experiment]
     measured([*ours, "--steps", 0, "--warmup", 0, "--dump-batch", batches])
     peer = [sys.executable, PEER, step.experiment, "--batches", batches, "--part", step.part, *common]
     figures = {name: [] for name in step.variants}
@@ -71,8 +71,8 @@ def run(step):
     for _ in range(ROUNDS):
         for name, overrides in step.variants.items():
             options = [option for override in overrides for option in ("--set", override)]
-            figures[name].append(measured([*ours, "--steps", size.steps, *options]))
-        peers.append(measured([*peer, "--steps", size.steps]))
+            figures[name].append(measured([*ours, *common, *options]))
+        peers.append(measured(peer))
     for name, results in figures.items():
         seconds = [[result["median_seconds"] for result in side] for side in (results, peers)]
         report(name, "s", *seconds, digits=4)
