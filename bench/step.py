@@ -42,6 +42,8 @@ class Step:
     size: Size
     variants: dict = field(default_factory=dict)
     part: str = "step"
+    # Whether the peer takes PyTorch's fused AdamW, which the original does not.
+    fused: bool = False
 
 
 def measured(command):
@@ -66,6 +68,7 @@ def run(step):
     ours = [WORKER, "bench", step.part, step.experiment]
     measured([*ours, "--steps", 0, "--warmup", 0, "--dump-batch", batches])
     peer = [sys.executable, PEER, step.experiment, "--batches", batches, "--part", step.part, *common]
+    peer += ["--fused"] if step.fused else []
     figures = {name: [] for name in step.variants}
     peers = []
     for _ in range(ROUNDS):
@@ -102,7 +105,7 @@ def both(name):
 
 
 BENCHMARKS = {
-    "step": lambda: Step(demo(), SMALL, both("step")),
+    "step": lambda: Step(demo(), SMALL, both("step"), fused=True),
     "step-r50": lambda: Step(named("CL2L_R50_CL2L", 8), LARGE, both("step-r50")),
     "step-r50-checkpoint": lambda: Step(
         named("CL2L_R50_CL2L", 8, checkpoint_grad=True), LARGE, both("step-r50-checkpoint")
@@ -111,6 +114,8 @@ BENCHMARKS = {
     "step-vitb16-checkpoint": lambda: Step(
         named("CL2L_VITB16_CL2L", 4, checkpoint_grad=True), LARGE, both("step-vitb16-checkpoint")
     ),
+    "step-r50-fused": lambda: Step(named("CL2L_R50_CL2L", 8), LARGE, both("step-r50-fused"), fused=True),
+    "step-vitb16-fused": lambda: Step(named("CL2L_VITB16_CL2L", 4), LARGE, both("step-vitb16-fused"), fused=True),
     # The text tower alone, forward and backward, at a batch whose longest caption is near the context's end.
     "text-tower": lambda: Step(named("CL2L_R50_CL2L", 128), LARGE, both("text-tower"), part="text"),
 }

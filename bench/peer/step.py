@@ -1,11 +1,11 @@
 """A training step of a CL2L experiment in plain PyTorch, in the way the Python original does it.
 
-    python step.py EXPERIMENT.yaml --batches FILE.safetensors --steps N --warmup N --threads T [--part text]
+    python step.py EXPERIMENT.yaml --batches FILE.safetensors --steps N --warmup N --threads T [--part text] [--fused]
 
 Towers, projectors and losses follow arXiv 2305.08675: timm's R50 or ViT, or a ViT of free dimensions; a causal text
 transformer with QuickGELU on all places of the context, whose attention is torch.nn.MultiheadAttention; CLIP and l2l
-heads; and the CL2L loss. What PyTorch offers for speed is used: scaled_dot_product_attention, fused AdamW, gradients
-set to None. With `checkpoint_grad` the vision tower recomputes its blocks, as the original's does. Prints
+heads; and the CL2L loss. Attention of the vision tower is scaled_dot_product_attention, gradients are set to None, and
+AdamW is made as the original makes it, or fused with `--fused`. With `checkpoint_grad` the vision tower recomputes its blocks, as the original's does. Prints
 {"median_seconds": ..., "peak_bytes": ...} of N steps after a warm-up.
 """
 
@@ -207,6 +207,7 @@ def main():
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--warmup", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--fused", action="store_true")
     parser.add_argument("--part", choices=["step", "text"], default="step")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -220,7 +221,7 @@ def main():
         [{"params": decay, "weight_decay": optim.get("wd", 0.1)}, {"params": rest, "weight_decay": 0.0}],
         lr=float(optim.get("lr", 3e-3)),
         betas=(0.9, 0.98),
-        fused=True,
+        **({"fused": True} if args.fused else {}),
     )
     given = list(batches(args.batches))
     times = []
