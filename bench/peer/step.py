@@ -5,7 +5,8 @@
 Towers, projectors and losses follow arXiv 2305.08675: timm's R50 or ViT, or a ViT of free dimensions; a causal text
 transformer with QuickGELU on all places of the context, whose attention is torch.nn.MultiheadAttention; CLIP and l2l
 heads; and the CL2L loss. Attention of the vision tower is scaled_dot_product_attention, gradients are set to None, and
-AdamW is made as the original makes it, or fused with `--fused`. With `checkpoint_grad` the vision tower recomputes its blocks, as the original's does. Prints
+AdamW is made as the original makes it, or fused with `--fused`. With `checkpoint_grad` the vision tower recomputes its
+blocks, as the original's does. Prints
 {"median_seconds": ..., "peak_bytes": ...} of N steps after a warm-up.
 """
 
