@@ -256,6 +256,15 @@ fn a_run_starts_from_a_checkpoint_of_the_original() {
         assert_eq!(checkpoint_sums(&run, 12), checkpoint_sums(&first, 12));
     }
 
+    let mut args = vec!["submit", "exp.yaml", "--set", "train.resume=nowhere.pt"];
+    for value in &overrides {
+        args.extend(["--set", value]);
+    }
+    let refused = project.rocket(&args);
+    assert_eq!(refused.status.code(), Some(4), "{}", refused.err());
+    let said = "nowhere.pt' (train.resume), the checkpoint to start from, is not there";
+    assert!(refused.err().contains(said), "{}", refused.err());
+
     overrides.push("model.embed_dim=24".to_owned());
     overrides.push(format!("train.resume={}", theirs.display()));
     let said = fail(&project, &submit(&project, &overrides));

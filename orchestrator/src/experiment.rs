@@ -41,11 +41,16 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Experiment, Option<S
     })
 }
 
-/// The same experiment with the paths of its data absolute: relative ones are meant from the top of
-/// the repository. What the evaluation reads from the pinned tree stays relative.
+/// The same experiment with the paths of its data and of what it starts from absolute: relative ones are
+/// meant from the top of the repository. What the evaluation reads from the pinned tree stays relative.
 pub(crate) fn with_absolute_paths(experiment: &Experiment, root: &Path) -> Experiment {
     let mut experiment = experiment.clone();
-    for path in [&mut experiment.data.root, &mut experiment.data.metadata] {
+    let data = [&mut experiment.data.root, &mut experiment.data.metadata];
+    let starts = [
+        &mut experiment.train.resume,
+        &mut experiment.model.init_text_encoder,
+    ];
+    for path in data.into_iter().chain(starts.into_iter().flatten()) {
         if !path.as_os_str().is_empty() && path.is_relative() {
             *path = root.join(&*path);
         }
@@ -53,7 +58,7 @@ pub(crate) fn with_absolute_paths(experiment: &Experiment, root: &Path) -> Exper
     experiment
 }
 
-/// Checks that the data is there, while somebody is looking.
+/// Checks that the data is there, and what the run starts from, while somebody is looking.
 ///
 /// # Errors
 /// Kind [`ExitKind::Data`]: which key names what is not there.
@@ -91,6 +96,25 @@ pub(crate) fn check_data(experiment: &Experiment) -> Result<()> {
             format!("'{}' ({key}), {what}, {problem}", path.display()),
         )
         .hint("relative paths are meant from the top of the repository"));
+    }
+    let starts = [
+        ("train.resume", &experiment.train.resume),
+        (
+            "model.init_text_encoder",
+            &experiment.model.init_text_encoder,
+        ),
+    ];
+    for (key, path) in starts {
+        if let Some(path) = path.as_ref().filter(|path| !path.exists()) {
+            return Err(Error::new(
+                ExitKind::Data,
+                format!(
+                    "'{}' ({key}), the checkpoint to start from, is not there",
+                    path.display()
+                ),
+            )
+            .hint("relative paths are meant from the top of the repository"));
+        }
     }
     Ok(())
 }
