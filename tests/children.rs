@@ -2,7 +2,7 @@
 //! numbers of one that was not, to the bit, and both are evaluated.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -46,16 +46,6 @@ fn experiment(child: &[&str]) -> (Project, Vec<String>) {
     (project, overrides)
 }
 
-fn submit(project: &Project, overrides: &[String]) -> String {
-    let mut args = vec!["submit", "exp.yaml", "--again"];
-    for value in overrides {
-        args.extend(["--set", value]);
-    }
-    let said = project.rocket(&args).ok();
-    let id = said.lines().find_map(|line| line.strip_prefix("run "));
-    id.expect("a run id").to_owned()
-}
-
 /// Scores in the order they were found.
 fn scores(run: &Path) -> Vec<Value> {
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).expect("metrics");
@@ -77,15 +67,6 @@ fn mean_loss(curve: &[Value]) -> f64 {
     losses.sum::<f64>() / curve.len() as f64
 }
 
-/// Waits for a run to end well, and gives its folder.
-fn finish(project: &Project, run: &str) -> PathBuf {
-    project.wait_for(run, "finish", |status| {
-        assert_ne!(status["status"], "failed", "{status:#}");
-        status["status"] == "finished"
-    });
-    project.path().join("runs").join(run)
-}
-
 /// Waits for a run to fail, and gives what the status says of it.
 fn fail(project: &Project, run: &str) -> String {
     let status = project.wait_for(run, "failure", |status| {
@@ -100,7 +81,7 @@ fn trains(child: &[&str], term: &str) {
     let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (project, overrides) = experiment(child);
     let runs = project.path().join("runs");
-    let straight = finish(&project, &submit(&project, &overrides));
+    let straight = project.finished(&project.submit(&overrides));
     let wanted = curve(&straight);
     assert_eq!(wanted.len() as u64, STEPS);
     assert!(
@@ -113,7 +94,7 @@ fn trains(child: &[&str], term: &str) {
     let evaluated = scores(&straight);
     assert!(!evaluated.is_empty(), "nothing was evaluated");
 
-    let stopped = submit(&project, &overrides);
+    let stopped = project.submit(&overrides);
     let folder = runs.join(&stopped);
     let start = std::time::Instant::now();
     while last_step(&folder) < 11 {
@@ -121,7 +102,7 @@ fn trains(child: &[&str], term: &str) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     project.rocket(&["preempt", &stopped]).ok();
-    finish(&project, &stopped);
+    project.finished(&stopped);
     let resumptions = project.status(&stopped)["resumptions"].as_u64();
     assert_eq!(resumptions, Some(1), "the run was not interrupted");
     for (wanted, found) in wanted.iter().zip(curve(&folder)) {
@@ -238,7 +219,7 @@ fn a_run_starts_from_a_checkpoint_of_the_original() {
         ]
         .map(str::to_owned),
     );
-    let first = finish(&project, &submit(&project, &overrides));
+    let first = project.finished(&project.submit(&overrides));
     // Four steps are an epoch, which is what the original counts.
     let ours = first.join("checkpoints/step-00000004");
     let theirs = project.path().join("runs/first.pt");
@@ -251,7 +232,7 @@ fn a_run_starts_from_a_checkpoint_of_the_original() {
     for source in [&theirs, &ours] {
         let mut again = overrides.clone();
         again.push(format!("train.resume={}", source.display()));
-        let run = finish(&project, &submit(&project, &again));
+        let run = project.finished(&project.submit(&again));
         assert_eq!(curve(&run), curve(&first)[4..], "losses differ");
         assert_eq!(checkpoint_sums(&run, 12), checkpoint_sums(&first, 12));
     }
@@ -267,7 +248,7 @@ fn a_run_starts_from_a_checkpoint_of_the_original() {
 
     overrides.push("model.embed_dim=24".to_owned());
     overrides.push(format!("train.resume={}", theirs.display()));
-    let said = fail(&project, &submit(&project, &overrides));
+    let said = fail(&project, &project.submit(&overrides));
     for part in [
         "first.pt",
         "image_projector.weight is [24, 32] here, [32, 32] there",
@@ -288,7 +269,7 @@ fn a_storm_of_overflows_stops_with_its_cause() {
         "train.precision=fp16",
     ]);
     overrides.push("eval.eval_freq=0".to_owned());
-    let said = fail(&project, &submit(&project, &overrides));
+    let said = fail(&project, &project.submit(&overrides));
     assert!(said.contains("24 steps in a row"), "{said}");
     assert!(said.contains("train.precision: bf16"), "{said}");
 }

@@ -34,30 +34,12 @@ const OVERRIDES: [&str; 14] = [
 
 /// Submits the experiment once more, and gives the run's id.
 fn submit(project: &Project) -> String {
-    let mut args = vec![
-        "submit",
-        "exp.yaml",
-        "--again",
-        "--set",
-        "train.print_freq=1",
-    ];
-    for value in &OVERRIDES {
-        args.extend(["--set", value]);
-    }
-    let said = project.rocket(&args).ok();
-    let id = said.lines().find_map(|line| line.strip_prefix("run "));
-    id.expect("a run id").to_owned()
+    let set = OVERRIDES.into_iter().chain(["train.print_freq=1"]);
+    project.submit(&set.collect::<Vec<_>>())
 }
 
 fn run_dir(project: &Project, run: &str) -> PathBuf {
     project.path().join("runs").join(run)
-}
-
-fn finished(project: &Project, run: &str) {
-    project.wait_for(run, "finish", |status| {
-        assert_ne!(status["status"], "failed", "{status:#}");
-        status["status"] == "finished"
-    });
 }
 
 /// Checksums of what the final checkpoint holds.
@@ -99,7 +81,7 @@ fn interruptions_leave_no_trace_in_the_numbers() {
     let project = Project::new(STEPS);
 
     let straight = submit(&project);
-    finished(&project, &straight);
+    project.finished(&straight);
     let straight = run_dir(&project, &straight);
     let log = fs::read_to_string(straight.join("attempts/000/ranks/0.log")).expect("a log");
     let buckets = log
@@ -123,14 +105,14 @@ fn interruptions_leave_no_trace_in_the_numbers() {
             status["resumptions"].as_u64() >= Some(if step == 5 { 1 } else { 2 })
         });
     }
-    finished(&project, &stopped);
+    project.finished(&stopped);
     compare("stopped", &wanted, &run_dir(&project, &stopped));
 
     // A rank killed between two checkpoints: relaunched by itself.
     let crashed = submit(&project);
     reach(&project, &crashed, 11);
     kill(pid_of_rank(&run_dir(&project, &crashed), 2));
-    finished(&project, &crashed);
+    project.finished(&crashed);
     compare("crashed", &wanted, &run_dir(&project, &crashed));
 
     // The supervisor killed: no rank lives on, and a person resumes the run.
@@ -155,7 +137,7 @@ fn interruptions_leave_no_trace_in_the_numbers() {
         }
     }
     project.rocket(&["resume", &orphaned]).ok();
-    finished(&project, &orphaned);
+    project.finished(&orphaned);
     compare("orphaned", &wanted, &dir);
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use support::{Project, Text};
+use support::{Project, Text, run_id};
 
 /// Submits with overrides and follows to the end; gives the run's directory and everything printed.
 fn follow(project: &Project, set: &[&str]) -> (PathBuf, String, bool) {
@@ -33,11 +33,7 @@ fn start(project: &Project, set: &[&str]) -> (String, PathBuf) {
         args.extend(["--set", value]);
     }
     let said = project.rocket(&args).ok();
-    let id = said
-        .lines()
-        .find_map(|line| line.strip_prefix("run "))
-        .expect("a run")
-        .to_owned();
+    let id = run_id(&said);
     let run = project.path().join("runs").join(&id);
     (id, run)
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Project, Text};
+use support::{Project, Text, run_id};
 
 const STEPS: u64 = 240;
 /// Far above what any step of a test needs on a loaded machine.
@@ -146,8 +146,7 @@ fn submit_here(project: &Project, more: &[&str]) -> PathBuf {
 }
 
 fn run_dir(project: &Project, said: &str) -> PathBuf {
-    let id = said.lines().find_map(|line| line.strip_prefix("run "));
-    project.path().join("runs").join(id.expect("a run id"))
+    project.path().join("runs").join(run_id(said))
 }
 
 fn finished(project: &Project, run: &Path) {

@@ -7,7 +7,7 @@ mod run;
 pub mod slurm;
 
 pub use project::{Project, Text};
-pub use run::{attempt, checkpoint_sums, curve, last_step, pid_of_rank, tail};
+pub use run::{attempt, checkpoint_sums, curve, last_step, pid_of_rank, run_id, tail};
 
 use std::path::{Path, PathBuf};
 

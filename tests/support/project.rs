@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::npy;
+use crate::run::run_id;
 use crate::slurm::User;
 
 /// Side of the images in pixels.
@@ -201,6 +202,31 @@ impl Project {
             .args(args)
             .output()
             .expect("rocket starts")
+    }
+
+    /// Submits the experiment once more with overrides, and gives the run's id.
+    ///
+    /// # Panics
+    /// It is refused.
+    #[must_use]
+    pub fn submit<S: AsRef<str>>(&self, set: &[S]) -> String {
+        let mut args = vec!["submit", "exp.yaml", "--again"];
+        for value in set {
+            args.extend(["--set", value.as_ref()]);
+        }
+        run_id(&self.rocket(&args).ok())
+    }
+
+    /// Waits until a run is finished, and gives its folder.
+    ///
+    /// # Panics
+    /// It fails, or takes more than three minutes.
+    pub fn finished(&self, run: &str) -> PathBuf {
+        self.wait_for(run, "finish", |status| {
+            assert_ne!(status["status"], "failed", "{status:#}");
+            status["status"] == "finished"
+        });
+        self.path.join("runs").join(run)
     }
 
     /// What `rocket status --json` says of one run.

@@ -91,3 +91,13 @@ pub fn tail(text: &str, lines: usize) -> String {
     tail.push('\n');
     tail
 }
+
+/// The id of the run that an output of `rocket submit` names.
+///
+/// # Panics
+/// It names none.
+#[must_use]
+pub fn run_id(said: &str) -> String {
+    let id = said.lines().find_map(|line| line.strip_prefix("run "));
+    id.expect("a run id").trim().to_owned()
+}

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::user::place_programs;
 use super::{Cluster, User};
-use crate::{Project, Text, last_step, run};
+use crate::{Project, Text, last_step, run, run_id};
 
 /// A machine with two cores may take this long for what takes seconds elsewhere.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -116,9 +116,7 @@ impl Site {
     /// # Panics
     /// It names none.
     pub fn run(&self, output: &Output) -> Run<'_> {
-        let said = output.ok();
-        let id = said.lines().find_map(|line| line.strip_prefix("run "));
-        let id = id.expect("a run id").trim().to_owned();
+        let id = run_id(&output.ok());
         Run {
             dir: self.project.path().join("runs").join(&id),
             id,
