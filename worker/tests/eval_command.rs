@@ -1,17 +1,18 @@
 //! `rocket-worker eval` on a run directory with a tiny model.
 
 mod eval_support;
+mod run_support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use assert_cmd::Command;
 use eval_support::write_json;
 use rocket_common::checkpoint::Info;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{BackendKind, Experiment};
-use rocket_common::run_dir::{Bundle, Manifest, RunDir};
+use rocket_common::experiment::Experiment;
+use rocket_common::run_dir::RunDir;
 use rocket_worker::checkpoint::{Snapshot, TrainState, save};
 use rocket_worker::eval::ZeroShot;
 use rocket_worker::model::{Model, Options};
@@ -46,25 +47,7 @@ impl Run {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
         let experiment = Experiment::from_resolved(&resolved(YAML)).expect("an experiment");
-        let manifest = Manifest {
-            schema: Manifest::SCHEMA,
-            run_id: "tiny-01234567".to_owned(),
-            name: "tiny".to_owned(),
-            commit: "0123456789".repeat(4),
-            parent_commit: "f".repeat(40),
-            snapshot: false,
-            experiment_sha256: String::new(),
-            recipe_hash: String::new(),
-            bundle: Bundle::default(),
-            created: "2026-01-02T03:04:05Z".parse().expect("a time"),
-            user: String::new(),
-            host: String::new(),
-            versions: BTreeMap::new(),
-            backend: BackendKind::Local,
-            experiment_path: PathBuf::new(),
-            repo: PathBuf::new(),
-        };
-        let run = RunDir::create(root.path(), &manifest, &experiment.to_yaml()).expect("a run");
+        let run = run_support::create(root.path(), &experiment);
         let pin = run.path().join("pin");
         fs::create_dir_all(&pin).expect("created");
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny");

@@ -1,13 +1,15 @@
 //! `rocket-worker convert` on a run's directory, and the original's command line.
 
+mod run_support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rocket_common::checkpoint::{Info, Position, dir_name};
-use rocket_common::experiment::{self, BackendKind, Experiment};
-use rocket_common::run_dir::{Bundle, Manifest, RunDir};
+use rocket_common::experiment::{self, Experiment};
+use rocket_common::run_dir::RunDir;
 use rocket_worker::checkpoint::{Snapshot, TrainState, save, tensors};
 use rocket_worker::exchange::{
     Progress, args_of, experiment_of, load_for_training, load_text_encoder, model_name, read,
@@ -58,25 +60,7 @@ impl Run {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
         let experiment = parse(YAML);
-        let manifest = Manifest {
-            schema: Manifest::SCHEMA,
-            run_id: "tiny-01234567".to_owned(),
-            name: "tiny".to_owned(),
-            commit: "0123456789".repeat(4),
-            parent_commit: "f".repeat(40),
-            snapshot: false,
-            experiment_sha256: String::new(),
-            recipe_hash: String::new(),
-            bundle: Bundle::default(),
-            created: "2026-01-02T03:04:05Z".parse().expect("a time"),
-            user: String::new(),
-            host: String::new(),
-            versions: BTreeMap::new(),
-            backend: BackendKind::Local,
-            experiment_path: PathBuf::new(),
-            repo: PathBuf::new(),
-        };
-        let run = RunDir::create(root.path(), &manifest, &experiment.to_yaml()).expect("a run");
+        let run = run_support::create(root.path(), &experiment);
         let model = build(&experiment);
         let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim).unwrap();
         for entry in model.registry().trainable() {

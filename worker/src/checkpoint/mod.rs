@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch_distributed::ScalerState;
 
+use crate::model::Registry;
+
 const MODEL: (&str, u32, &str) = ("model", 1, "model.safetensors");
 const OPTIM: (&str, u32, &str) = ("optim", 1, "optim.safetensors");
 const MOMENTUM: (&str, u32, &str) = ("momentum", 1, "momentum.safetensors");
@@ -132,6 +134,20 @@ pub fn load_model(checkpoint: &Checkpoint) -> Result<BTreeMap<String, Tensor>> {
         .and_then(|path| tensors::load(&path))
         .map_err(as_checkpoint_error)
         .with_context(|| format!("cannot read checkpoint {}", checkpoint.dir().display()))
+}
+
+/// Copies saved values into a model's tensors.
+///
+/// # Errors
+/// Kind [`ExitKind::Checkpoint`] with every name that differs; nothing is copied then.
+pub fn fill<'a>(
+    registry: &Registry,
+    values: impl IntoIterator<Item = (&'a String, &'a Tensor)>,
+) -> Result<()> {
+    let values = values.into_iter();
+    registry
+        .load(values.map(|(name, tensor)| (name.as_str(), tensor)))
+        .map_err(|error| Error::new(ExitKind::Checkpoint, error.to_string()).into())
 }
 
 /// Gives an error that has no kind yet the kind of checkpoints.

@@ -53,7 +53,7 @@ pub struct ForTraining {
 pub fn load_for_training(path: &Path, registry: &Registry) -> anyhow::Result<ForTraining> {
     if path.is_dir() {
         let restored = checkpoint::load(&checkpoint_of(path)?)?;
-        fill(registry, restored.model.iter())?;
+        checkpoint::fill(registry, &restored.model)?;
         return Ok(ForTraining {
             model: restored.model,
             momentum: restored.momentum,
@@ -65,7 +65,7 @@ pub fn load_for_training(path: &Path, registry: &Registry) -> anyhow::Result<For
     }
     let read = read(path)?;
     // Before the optimiser's: these names are the ones that a person knows.
-    fill(
+    checkpoint::fill(
         registry,
         read.model.iter().map(|(name, tensor)| (name, tensor)),
     )?;
@@ -82,16 +82,6 @@ pub fn load_for_training(path: &Path, registry: &Registry) -> anyhow::Result<For
         progress: read.epoch.map_or(Progress::Unknown, Progress::Epochs),
         best_score: read.best_acc1.map(|percent| percent / 100.0),
     })
-}
-
-/// Copies weights into a model.
-fn fill<'a>(
-    registry: &Registry,
-    values: impl Iterator<Item = (&'a String, &'a Tensor)>,
-) -> anyhow::Result<()> {
-    registry
-        .load(values.map(|(name, tensor)| (name.as_str(), tensor)))
-        .map_err(|error| Error::new(ExitKind::Checkpoint, error.to_string()).into())
 }
 
 /// The weights of the text tower's blocks in a checkpoint, whoever wrote it: the tensors whose name holds

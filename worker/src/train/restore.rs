@@ -1,6 +1,5 @@
 //! Where a run goes on: its own last good checkpoint, or the one it was told to start from.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -16,7 +15,6 @@ use tch_distributed::ProcessGroup;
 use super::step::Trainer;
 use crate::checkpoint::{self, Restored, TrainState};
 use crate::exchange::{self, Progress};
-use crate::model::{Model, Registry};
 use crate::rank::RankContext;
 
 /// A rank that starts.
@@ -165,7 +163,9 @@ fn resume(
     let found = exchange::load_for_training(path, trainer.model.registry())?;
     if let Some(momentum) = &trainer.momentum {
         match &found.momentum {
-            Some(values) => load(momentum.registry(), values).context("the momentum encoder")?,
+            Some(values) => {
+                checkpoint::fill(momentum.registry(), values).context("the momentum encoder")?
+            }
             None => {
                 tracing::warn!("it holds no momentum encoder: that begins with the weights");
                 momentum.follow(&trainer.model)?;
@@ -196,11 +196,11 @@ fn resume(
 
 /// Hands the saved values to the things that are trained.
 fn put_back(trainer: &mut Trainer, restored: &Restored) -> Result<()> {
-    load_model(&trainer.model, &restored.model)?;
+    checkpoint::fill(trainer.model.registry(), &restored.model)?;
     match (&trainer.momentum, &restored.momentum) {
         (None, None) => {}
         (Some(momentum), Some(values)) => {
-            load(momentum.registry(), values).context("the momentum encoder")?;
+            checkpoint::fill(momentum.registry(), values).context("the momentum encoder")?;
         }
         (Some(_), None) => {
             return Err(misfit(
@@ -222,16 +222,4 @@ fn put_back(trainer: &mut Trainer, restored: &Restored) -> Result<()> {
 
 fn misfit(what: &str) -> anyhow::Error {
     Error::new(ExitKind::Checkpoint, what).into()
-}
-
-/// Copies saved values into a model.
-pub(crate) fn load_model(model: &Model, values: &BTreeMap<String, Tensor>) -> Result<()> {
-    load(model.registry(), values)
-}
-
-fn load(registry: &Registry, values: &BTreeMap<String, Tensor>) -> Result<()> {
-    let values = values.iter().map(|(name, tensor)| (name.as_str(), tensor));
-    registry
-        .load(values)
-        .map_err(|error| Error::new(ExitKind::Checkpoint, error.to_string()).into())
 }

@@ -130,6 +130,19 @@ fn gradients(model: &Model, batch: &Batch) -> (f64, Vec<(String, Tensor)>) {
     (output.total.double_value(&[]), grads)
 }
 
+/// Gradients in float64 differ by rounding alone.
+#[track_caller]
+fn same_gradients(wanted: &[(String, Tensor)], given: &[(String, Tensor)]) {
+    assert_eq!(wanted.len(), given.len());
+    for ((name, want), (_, got)) in wanted.iter().zip(given) {
+        let far = (want - got).norm().double_value(&[]);
+        assert!(
+            far <= 1e-9 * want.norm().double_value(&[]).max(1e-6),
+            "{name}: {far}"
+        );
+    }
+}
+
 #[test]
 fn cl2l_without_augmented_views_is_clip_to_the_bit() {
     let _turn = turn();
@@ -205,13 +218,7 @@ fn truncated_text_gives_what_full_length_does() {
     let batch = batch(2, Kind::Double);
     let ((want, wanted), (got, given)) = (gradients(&full, &batch), gradients(&short, &batch));
     assert!((want - got).abs() <= 1e-9 * want.abs(), "{want} {got}");
-    for ((name, want), (_, got)) in wanted.iter().zip(&given) {
-        let far = (want - got).norm().double_value(&[]);
-        assert!(
-            far <= 1e-9 * want.norm().double_value(&[]).max(1e-6),
-            "{name}: {far}"
-        );
-    }
+    same_gradients(&wanted, &given);
 }
 
 #[test]
