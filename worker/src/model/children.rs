@@ -59,36 +59,6 @@ pub(super) struct Heads {
     text_local: Head,
 }
 
-/// Views without their names: image, text, strong views, augmented captions.
-struct Inputs<'a> {
-    image: &'a Tensor,
-    text: &'a Tensor,
-    image_local: &'a [Tensor],
-    text_local: &'a [Tensor],
-}
-
-impl<'a> From<&'a Features> for Inputs<'a> {
-    fn from(features: &'a Features) -> Self {
-        Self {
-            image: &features.image,
-            text: &features.text,
-            image_local: &features.image_local,
-            text_local: &features.text_local,
-        }
-    }
-}
-
-impl<'a> From<&'a Views> for Inputs<'a> {
-    fn from(views: &'a Views) -> Self {
-        Self {
-            image: &views.image,
-            text: &views.text,
-            image_local: &views.image_local,
-            text_local: &views.text_local,
-        }
-    }
-}
-
 impl Heads {
     /// Builds the four in the reference's order: image, text, and the same for augmented views.
     /// Without `separate` the augmented views share what `build` makes for the global ones.
@@ -121,15 +91,15 @@ impl Heads {
     }
 
     /// Each view by itself, as its batch norms have statistics of its own.
-    fn forward(&self, inputs: &Inputs<'_>, pass: Pass) -> Result<Views> {
+    fn forward(&self, inputs: &Views, pass: Pass) -> Result<Views> {
         let all = |head: &Head, views: &[Tensor]| -> Result<Vec<Tensor>> {
             views.iter().map(|view| head.forward(view, pass)).collect()
         };
         Ok(Views {
-            image: self.image.forward(inputs.image, pass)?,
-            text: self.text.forward(inputs.text, pass)?,
-            image_local: all(&self.image_local, inputs.image_local)?,
-            text_local: all(&self.text_local, inputs.text_local)?,
+            image: self.image.forward(&inputs.image, pass)?,
+            text: self.text.forward(&inputs.text, pass)?,
+            image_local: all(&self.image_local, &inputs.image_local)?,
+            text_local: all(&self.text_local, &inputs.text_local)?,
         })
     }
 }
@@ -381,11 +351,11 @@ impl ChildHeads {
         Ok(match self {
             Self::None => ChildEmbeddings::None,
             Self::Barlip(heads) => ChildEmbeddings::Barlip {
-                v: heads.forward(&features.into(), pass)?,
+                v: heads.forward(features, pass)?,
             },
             Self::Siamlip(heads) => {
-                let v = heads.projectors.forward(&features.into(), pass)?;
-                let p = heads.predictors.forward(&(&v).into(), pass)?;
+                let v = heads.projectors.forward(features, pass)?;
+                let p = heads.predictors.forward(&v, pass)?;
                 ChildEmbeddings::Siamlip {
                     v,
                     p,
@@ -408,9 +378,9 @@ impl ChildHeads {
     pub(super) fn targets(&self, features: &Features, pass: Pass) -> Result<Option<Targets>> {
         Ok(match self {
             Self::None | Self::Barlip(_) => None,
-            Self::Siamlip(heads) => Some(Targets::Siamlip(
-                heads.projectors.forward(&features.into(), pass)?,
-            )),
+            Self::Siamlip(heads) => {
+                Some(Targets::Siamlip(heads.projectors.forward(features, pass)?))
+            }
             Self::Prototypes(heads) => {
                 let (image, text) = heads.cosines(features, pass)?;
                 Some(Targets::Prototypes { image, text })

@@ -31,7 +31,7 @@ pub struct Embeddings {
     pub child: ChildEmbeddings,
 }
 
-/// One embedding `[B, E]` per view of both modalities.
+/// One tensor `[B, D]` per view of both modalities: features, or embeddings of them.
 #[derive(Debug)]
 pub struct Views {
     /// Of the weak view.

@@ -3,22 +3,13 @@
 
 use tch::Tensor;
 
+use super::embeddings::Views;
 use super::{Error, Result};
 
-/// Features of every view of both modalities, B samples each.
-#[derive(Debug)]
-pub struct Features {
-    /// Of the weak view, `[B, vision width]`.
-    pub image: Tensor,
-    /// Of the global caption, `[B, text width]`.
-    pub text: Tensor,
-    /// Of the A strong views.
-    pub image_local: Vec<Tensor>,
-    /// Of the A augmented captions.
-    pub text_local: Vec<Tensor>,
-}
+/// Features of every view of both modalities, `[B, vision width]` and `[B, text width]`.
+pub type Features = Views;
 
-impl Features {
+impl Views {
     /// Every tensor, always in this order: image, text, strong views, augmented captions.
     #[must_use]
     pub fn tensors(&self) -> Vec<&Tensor> {
