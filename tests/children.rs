@@ -242,7 +242,7 @@ fn a_run_starts_from_a_checkpoint_of_the_original() {
         args.extend(["--set", value]);
     }
     let refused = project.rocket(&args);
-    assert_eq!(refused.status.code(), Some(4), "{}", refused.err());
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.err());
     let said = "nowhere.pt' (train.resume), the checkpoint to start from, is not there";
     assert!(refused.err().contains(said), "{}", refused.err());
 
