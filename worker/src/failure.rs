@@ -30,10 +30,14 @@ pub fn kind_of(error: &anyhow::Error) -> ExitKind {
 fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
     use tch_distributed::Error as Dist;
 
-    if let Some(error) = cause.downcast_ref::<Dist>() {
-        return Some(match error {
-            Dist::Timeout(_) | Dist::Distributed(_) => ExitKind::Distributed,
-            _ => ExitKind::Internal,
+    // A peer can be lost within any operation whose gradient is a collective: tch keeps the text alone.
+    let torch = cause.downcast_ref::<tch::TchError>();
+    let torch = torch.map(|error| Dist::from_message(error.to_string()));
+    if let Some(error) = cause.downcast_ref::<Dist>().or(torch.as_ref()) {
+        return Some(if error.is_fatal_for_group() {
+            ExitKind::Distributed
+        } else {
+            ExitKind::Internal
         });
     }
     if let Some(error) = cause.downcast_ref::<EvalError>() {
@@ -152,6 +156,12 @@ mod tests {
         let reset = tch_distributed::Error::Distributed("connection reset".to_owned());
         let within = anyhow::Error::new(model::Error::Distributed(reset));
         assert_eq!(kind_of(&within), ExitKind::Distributed);
+        // Lost in the backward pass of a collective, of which tch hands on the text.
+        let text = "distributed: [pair.cc:537] Read error: Connection reset by peer.";
+        let torch = anyhow::Error::new(tch::TchError::Torch(text.to_owned()));
+        assert_eq!(kind_of(&torch), ExitKind::Distributed);
+        let shape = tch::TchError::Torch("shape '[2]' is invalid for input of size 3".to_owned());
+        assert_eq!(kind_of(&anyhow::Error::new(shape)), ExitKind::Internal);
         let sizes = anyhow::Error::new(model::Error::Dimensions("heads".to_owned()));
         assert_eq!(kind_of(&sizes), ExitKind::Experiment);
     }
