@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use super::Result;
 use super::builder::{Init, Scope};
+use super::dense::dense;
 
 /// `y = x W^T + b`.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+        dense(x, &self.weight, self.bias.as_ref())
     }
 }
 

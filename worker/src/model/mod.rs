@@ -7,6 +7,7 @@ mod builder;
 mod children;
 mod clip;
 mod convnext;
+mod dense;
 mod embeddings;
 mod error;
 mod features;

@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::builder::{Init, Scope};
+use super::dense::dense;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
 use super::segments::{Cost, Plan};
@@ -99,7 +100,7 @@ impl Vit {
             .f_permute([0, 2, 4, 1, 3, 5])?
             .f_reshape([n, side * side, 3 * patch * patch])?;
         let weight = self.patch_weight.f_view([width, -1])?;
-        let tokens = patches.f_linear(&weight, Some(&self.patch_bias))?;
+        let tokens = dense(&patches, &weight, Some(&self.patch_bias))?;
         trace::layer(|| "visual.patch_embed".to_owned(), &tokens);
         let cls = self.cls_token.f_expand([n, 1, width], false)?;
         let x = Tensor::f_cat(&[cls, tokens], 1)?.f_add(&self.pos_embed)?;
