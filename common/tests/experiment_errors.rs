@@ -280,6 +280,10 @@ fn children_and_what_their_losses_rest_on() {
         ("{name: CL2L_R50_BARLIP, momentum: true}", ""),
         ("{name: CL2L_R50_CL2L, momentum: true}", ""),
         ("{name: CLIP_R50_CLIP, detach_proj: true}", ""),
+        (
+            "{name: CLIP_R50_CLIP}",
+            "train: {loss_avg_or_sum: sum, label_smoothing: 0.1}",
+        ),
         ("{name: CL2L_R50_CL2L, detach_proj: true}", ""),
         (
             "{name: CL2L_R50_CL2L, detach_proj: true}",
