@@ -14,7 +14,15 @@ use crate::settings::Configuration;
 /// # Errors
 /// Every fault of the file at once, each as an `error:` line of its own.
 pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Experiment, Option<String>)> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    resolve(path, &read_text(path)?, sets)
+}
+
+/// The text of an experiment file.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
         let invalid = error.kind() == std::io::ErrorKind::InvalidData;
         let error = Error::io("read the experiment", path, error);
         if invalid {
@@ -22,14 +30,25 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Experiment, Option<S
         } else {
             error
         }
-    })?;
+    })
+}
+
+/// As [`load`], of a text that `path` is named for in messages and by whose folder settings are found.
+///
+/// # Errors
+/// Every fault at once, each as an `error:` line of its own.
+pub(crate) fn resolve(
+    path: &Path,
+    text: &str,
+    sets: &[String],
+) -> Result<(Experiment, Option<String>)> {
     let folder = path.canonicalize().ok();
     let folder = folder.as_deref().and_then(Path::parent);
     let Configuration { settings, here } =
         Configuration::around(&[Path::new("."), folder.unwrap_or(Path::new("."))])?;
     experiment::parse_under(
         &path.display().to_string(),
-        &text,
+        text,
         sets,
         &|name| std::env::var(name).ok(),
         &settings,

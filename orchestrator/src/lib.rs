@@ -14,6 +14,7 @@ pub mod requests;
 mod runs;
 mod settings;
 pub mod slurm;
+mod submit;
 pub mod supervisor;
 mod view;
 

@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     } else {
         run_dir::list(&runs.root()?)?
     };
-    let me = super::submit::user();
+    let me = crate::submit::user();
     let mut report = Healed {
         dry_run: args.dry_run,
         ..Healed::default()
