@@ -46,6 +46,7 @@ enum Command {
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
     Heal(commands::heal::Args),
+    Sweep(commands::sweep::Args),
     Doctor(commands::doctor::Args),
     Drill(commands::drill::Args),
     #[command(hide = true)]
@@ -71,6 +72,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Drill(args) => commands::drill::run(args, &runs),
         Command::Heal(args) => commands::heal::run(args, &runs),
+        Command::Sweep(args) => commands::sweep::run(args, &runs),
         Command::Share(args) => commands::share::run(args),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),

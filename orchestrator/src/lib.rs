@@ -16,6 +16,7 @@ mod settings;
 pub mod slurm;
 mod submit;
 pub mod supervisor;
+mod sweep;
 mod view;
 
 use std::io;

@@ -35,6 +35,17 @@ const NOT_RECIPE: [&str; 14] = [
     "/eval",
 ];
 
+/// Whether a dotted key is covered by [`Experiment::recipe_hash`].
+pub(super) fn decides_numbers(key: &str) -> bool {
+    let pointer = format!("/{}", key.replace('.', "/"));
+    let under = |group: &str| {
+        pointer
+            .strip_prefix(group)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !under("/cluster") && !NOT_RECIPE.into_iter().any(under)
+}
+
 impl Experiment {
     /// An experiment of a name with every default, which names no model and no data yet.
     #[must_use]

@@ -101,7 +101,7 @@ pub(crate) fn clean_experiment(root: &mut Node, report: &mut Report) {
         if entry.key == "sweep" {
             report.add(
                 entry.place,
-                "'sweep' is not available yet; submit one experiment for each point, with --set",
+                "'sweep' makes many experiments of this one, and here a single one is wanted; 'rocket submit' takes all of them",
             );
         } else {
             report.add(entry.place, unknown("", &entry.key, keys::<Experiment>()));

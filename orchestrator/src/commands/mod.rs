@@ -15,3 +15,4 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod supervise;
+pub(crate) mod sweep;

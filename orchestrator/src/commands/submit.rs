@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use rocket_common::error::Result;
-use rocket_common::experiment::BackendKind;
+use rocket_common::error::{Error, Result};
+use rocket_common::exit::ExitKind;
+use rocket_common::experiment::{BackendKind, Reading};
 
-use crate::commands::machines;
+use crate::commands::{machines, sweep};
+use crate::experiment::Written;
 use crate::runs::Runs;
 use crate::submit::{Ground, Options};
-use crate::{bundle, experiment, output, pin, view};
+use crate::{bundle, output, pin, view};
 
 /// Pin an experiment to a commit and start it
 #[derive(Debug, clap::Args)]
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     backend: Option<String>,
     #[command(flatten)]
     machines: machines::Args,
+    /// Do not ask before a sweep of more than 100 points
+    #[arg(long)]
+    yes: bool,
 }
 
 impl Args {
@@ -51,6 +56,23 @@ impl Args {
         let backend = backend.map(|kind| format!("cluster.backend={kind}"));
         let sets = self.sets.iter().cloned();
         sets.chain(backend).chain(self.machines.sets()).collect()
+    }
+
+    /// Refuses what is meant for one run.
+    fn check_sweep(&self) -> Result<()> {
+        let used = [
+            (self.follow, "--follow"),
+            (self.no_start, "--no-start"),
+            (self.machines.is_used(), "--nodes"),
+        ];
+        match used.into_iter().find(|(used, _)| *used) {
+            None => Ok(()),
+            Some((_, option)) => Err(Error::new(
+                ExitKind::Usage,
+                format!("{option} is for one run, and the experiment has a 'sweep' of many"),
+            )
+            .hint("look at all of them with 'rocket sweep status'")),
+        }
     }
 
     fn options(&self) -> Options {
@@ -76,7 +98,15 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         };
         return machines::join(node_rank, &which, runs);
     }
-    let (experiment, profile) = experiment::load(&args.experiment, &args.sets())?;
+    let written = Written::of_file(&args.experiment, args.sets())?;
+    let (experiment, profile) = match written.read()? {
+        Reading::One(experiment, profile) => (*experiment, profile),
+        Reading::Many(sweep) => {
+            args.check_sweep()?;
+            let ground = Ground::new(&args.experiment, &args.options(), runs)?;
+            return sweep::submit(&sweep, &written, &ground, args.yes);
+        }
+    };
     let ground = Ground::new(&args.experiment, &args.options(), runs)?;
     let plan = ground.plan(experiment, profile, None)?;
     for note in ground.notes.iter().chain(&plan.notes) {

@@ -10,6 +10,7 @@ mod log;
 mod scheduled;
 mod signals;
 pub mod stacks;
+mod turn;
 mod verify;
 mod watchdog;
 
@@ -141,6 +142,11 @@ impl Supervisor<'_> {
         if let Some(left) = self.look_around(events, &mut signals).await? {
             return Ok(left);
         }
+        // Held until this supervisor leaves, in whatever way.
+        let _turn = match self.turn(events, &mut signals).await? {
+            turn::Came::End(left) => return Ok(left),
+            held => held,
+        };
         loop {
             if requests::cancelled(self.run).is_some() {
                 events.add(Event::new(EventKind::Cancelled).cause("cancelled by the user"));
