@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use rocket_common::error::{Error, Result};
 use rocket_common::events::{Event, EventKind, EventWriter, Status};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::Experiment;
+use rocket_common::experiment::{BackendKind, Experiment};
 use rocket_common::run_dir::RunDir;
 
-use crate::backend::Backends;
+use crate::backend::{Backends, Liveness};
 use crate::output;
 use crate::requests::{self, Cancel};
 use crate::runs::Runs;
@@ -18,6 +18,8 @@ use crate::view::RunView;
 const TICK: Duration = Duration::from_millis(100);
 /// How long a supervisor may take to end ranks, beyond their grace.
 const KILLED: Duration = Duration::from_secs(60);
+/// How long a supervisor that only waits may take to leave.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// End a run; the ranks save first, so that it can be resumed
 #[derive(Debug, clap::Args)]
@@ -49,7 +51,10 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let backends = Backends::default();
     let words = match ask(&run, &backends, args.now)? {
         Asked::Already => "is cancelled already".to_owned(),
-        Asked::Done => "cancelled".to_owned(),
+        Asked::Done => {
+            until_gone(&run, &backends)?;
+            "cancelled".to_owned()
+        }
         Asked::Leaving if args.no_wait => "is asked to save and end".to_owned(),
         Asked::Leaving => wait(&run, &backends, args.now)?,
     };
@@ -89,6 +94,24 @@ pub(crate) fn ask(run: &RunDir, backends: &Backends, now: bool) -> Result<Asked>
         return Ok(Asked::Done);
     }
     Ok(Asked::Leaving)
+}
+
+/// Waits a moment until a supervisor without ranks has left, so that the run can be resumed at once.
+///
+/// # Errors
+/// The run cannot be read.
+pub(crate) fn until_gone(run: &RunDir, backends: &Backends) -> Result<()> {
+    let manifest = run.manifest()?;
+    if manifest.backend != BackendKind::Local {
+        return Ok(());
+    }
+    let start = Instant::now();
+    let backend = backends.of(manifest.backend);
+    while backend.outlook(run, &manifest)?.liveness == Liveness::Alive && start.elapsed() < LEAVING
+    {
+        std::thread::sleep(TICK);
+    }
+    Ok(())
 }
 
 /// Waits until the ranks of a run have left, and says how that ended.

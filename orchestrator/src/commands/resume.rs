@@ -68,6 +68,16 @@ pub(crate) fn one(run: &RunDir, backends: &Backends, force: bool) -> Result<Resu
     let backend = backends.of(manifest.backend);
     let outlook = backend.outlook(run, &manifest)?;
     match outlook.liveness {
+        Liveness::Alive if view.status.is_settled() => {
+            return Err(Error::new(
+                ExitKind::Usage,
+                format!(
+                    "run {id} is {}, and what ran it is still leaving",
+                    view.status
+                ),
+            )
+            .hint("try again in a moment"));
+        }
         Liveness::Alive if outlook.waiting.is_some() => {
             let words = outlook.waiting.unwrap_or_default();
             let error = Error::new(
@@ -83,16 +93,6 @@ pub(crate) fn one(run: &RunDir, backends: &Backends, force: bool) -> Result<Resu
                 Some(hint) => error.hint(hint),
                 None => error,
             });
-        }
-        Liveness::Alive if view.status.is_settled() => {
-            return Err(Error::new(
-                ExitKind::Usage,
-                format!(
-                    "run {id} is {}, and what ran it is still leaving",
-                    view.status
-                ),
-            )
-            .hint("try again in a moment"));
         }
         Liveness::Alive => {
             let who = view.supervisor.map_or(String::new(), |who| {

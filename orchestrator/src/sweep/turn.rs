@@ -82,10 +82,7 @@ impl Turn {
             let file = open(&slot)?;
             match file.try_lock() {
                 Ok(()) => {
-                    if let Some((ticket, path)) = self.ticket.take() {
-                        let _ = fs::remove_file(path);
-                        drop(ticket);
-                    }
+                    self.leave();
                     return Ok(Some(Running { _slot: file }));
                 }
                 Err(TryLockError::WouldBlock) => {}
@@ -95,6 +92,14 @@ impl Turn {
             }
         }
         Ok(None)
+    }
+
+    /// Gives the place in the queue up.
+    fn leave(&mut self) {
+        if let Some((ticket, path)) = self.ticket.take() {
+            let _ = fs::remove_file(path);
+            drop(ticket);
+        }
     }
 
     /// One for each point that may run; read anew, since an extension may have raised their number.
@@ -136,6 +141,12 @@ impl Turn {
             }
         }
         Ok(false)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 

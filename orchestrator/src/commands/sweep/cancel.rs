@@ -53,12 +53,12 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         }
     }
     let mut leaving = Vec::new();
-    let mut cancelled = 0;
+    let mut gone = Vec::new();
     // Those that wait first, the last of them first: the end of one that runs would start the next.
     for run in waiting.into_iter().rev().chain(running) {
         match cancel::ask(run, &backends, args.now) {
             Ok(Asked::Leaving) => leaving.push(run),
-            Ok(Asked::Already | Asked::Done) => cancelled += 1,
+            Ok(Asked::Already | Asked::Done) => gone.push(run),
             Err(error) => {
                 troubled = true;
                 eprintln!("error: run {}: {error}", run.id());
@@ -66,12 +66,16 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         }
     }
     let id = &record.id;
+    let mut cancelled = gone.len();
     if args.no_wait {
         output::print(&format!(
             "sweep {id}: {cancelled} cancelled, {} asked to save and end, {over} were over\n",
             leaving.len()
         ))?;
     } else {
+        for run in gone {
+            cancel::until_gone(run, &backends)?;
+        }
         for run in leaving {
             cancel::wait(run, &backends, args.now)?;
             cancelled += 1;

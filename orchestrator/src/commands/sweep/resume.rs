@@ -47,7 +47,8 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
             let backend = backends.of(member.manifest.backend);
             let outlook = backend.outlook(&member.run, &member.manifest)?;
             let starts = view.status == Status::Pending && outlook.liveness != Liveness::Unknown;
-            if outlook.liveness == Liveness::Alive || starts {
+            let works = outlook.liveness == Liveness::Alive && !view.status.is_settled();
+            if works || starts {
                 going += 1;
                 return Ok(None);
             }
