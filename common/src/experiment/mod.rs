@@ -13,6 +13,7 @@ mod every;
 mod limits;
 mod model_rules;
 mod names;
+mod notify;
 mod options;
 mod profile;
 mod ranges;
@@ -32,6 +33,7 @@ pub use diagnostic::Diagnostic;
 pub use every::Every;
 pub use limits::{Memory, TimeLimit};
 pub use names::all_names;
+pub use notify::{Notify, NotifyEvent};
 pub use options::{DEFAULT_SECRETS, Flag, MailType};
 pub use profile::Here;
 #[doc(hidden)]

@@ -5,6 +5,7 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use super::cluster::Cluster;
 use super::de::Mistake;
 use super::diagnostic::Report;
+use super::notify::Notify;
 use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
 use super::tree::{Entry, Node, Value, join};
 use super::vision::{ConvNextDims, VitDims};
@@ -44,6 +45,7 @@ const SECTIONS: &[Section] = sections! {
     "eval" Eval,
     "cluster" Cluster,
     "track" Track,
+    "notify" Notify,
 };
 
 /// Keys outside of sections.

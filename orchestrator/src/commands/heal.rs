@@ -12,6 +12,7 @@ use rocket_common::run_dir::{self, Manifest, RunDir};
 use serde::Serialize;
 
 use crate::backend::{Backend, Backends, Handover, Liveness, Outlook};
+use crate::notify::{Notifier, Patience};
 use crate::output::{Format, Report};
 use crate::requests;
 use crate::runs::Runs;
@@ -141,7 +142,10 @@ fn visit(
                 if !args.dry_run {
                     let exit = ExitKind::Internal;
                     let event = Event::new(EventKind::Failed { exit }).cause(&words);
-                    EventWriter::new(run, &format!("heal-{number:03}")).append(event)?;
+                    EventWriter::new(run, &format!("heal-{number:03}")).append(event.clone())?;
+                    let mut notifier = Notifier::of(run, &manifest);
+                    notifier.tell(&event);
+                    notifier.finish(Patience::Long);
                 }
                 return line(Deed::GivenUp, None, words);
             }

@@ -1,11 +1,13 @@
 //! One file per command: its arguments and what it does.
 
 pub(crate) mod cancel;
+pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod heal;
 pub(crate) mod logs;
 pub(crate) mod machines;
+pub(crate) mod man;
 pub(crate) mod plot;
 pub(crate) mod preempt;
 pub(crate) mod rank;

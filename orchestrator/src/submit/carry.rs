@@ -16,7 +16,7 @@ use crate::backend::Handover;
 use crate::runs::make_root;
 use crate::slurm::secrets;
 use crate::supervisor::verify;
-use crate::{bundle, pin};
+use crate::{bundle, notify, pin};
 
 impl Plan<'_> {
     /// Writes the pin, the bundle and the run directory, and hands the run over. Gives the run and the
@@ -48,6 +48,7 @@ impl Plan<'_> {
             backend: self.backend,
         }))?;
         secrets::write(&ground.root, &self.run_id, &self.secrets)?;
+        notify::write(&ground.root, &self.run_id, &self.hooks)?;
         ground.options.machines.write(&run)?;
         if ground.options.no_start {
             verify(&run, &manifest, &self.experiment)?;
@@ -63,6 +64,7 @@ impl Plan<'_> {
                 // Refused: as if it had never been. Nothing has run, and the mended experiment is
                 // another run.
                 let _ = secrets::remove(&ground.root, &self.run_id);
+                notify::remove(&ground.root, &self.run_id);
                 if std::fs::remove_dir_all(run.path()).is_ok() {
                     pin::unpublish(&ground.source, &self.run_id, &store);
                 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
-use rocket_common::experiment::{Cluster, Experiment};
+use rocket_common::experiment::{Cluster, Experiment, Notify};
 use rocket_common::run_dir::{Bundle, SweepPoint};
 
 use super::{Options, Plan};
@@ -13,6 +13,7 @@ use crate::backend::Backends;
 use crate::bundle::{self, Identity};
 use crate::pin::{Changes, Mode, Pinned, Source};
 use crate::runs::Runs;
+use crate::settings::Configuration;
 use crate::slurm::preflight;
 use crate::{build, doctor};
 
@@ -28,6 +29,8 @@ pub(crate) struct Ground {
     pub(crate) root: PathBuf,
     /// What is worth saying of all runs, one sentence each.
     pub(crate) notes: Vec<String>,
+    /// Who is told of every run, by the settings.
+    pub(super) notify: Vec<Notify>,
     pub(super) backends: Backends,
     /// With and without the trainer.
     programs: RefCell<BTreeMap<bool, Programs>>,
@@ -63,6 +66,7 @@ impl Ground {
             notes.extend(changes.untracked_note());
         }
         let root = runs.of(&source)?;
+        let settings = Configuration::read(Some(source.root()))?.settings;
         Ok(Self {
             source,
             changes,
@@ -70,6 +74,7 @@ impl Ground {
             experiment_path,
             root,
             notes,
+            notify: settings.notify().cloned().collect(),
             backends: Backends::default(),
             programs: RefCell::default(),
             bundles: RefCell::default(),

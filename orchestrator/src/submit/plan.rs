@@ -10,6 +10,7 @@ use rocket_common::run_dir::{self, SweepPoint};
 use super::Ground;
 use super::ground::Programs;
 use crate::experiment;
+use crate::notify::{self, Hook};
 use crate::pin::{self, Pinned, Source};
 use crate::slurm::script::{self, Script};
 use crate::slurm::{Slurm, secrets};
@@ -29,6 +30,7 @@ pub(crate) struct Plan<'a> {
     pub(super) sweep: Option<SweepPoint>,
     pub(crate) backend: BackendKind,
     pub(super) secrets: Vec<secrets::Secret>,
+    pub(super) hooks: Vec<Hook>,
     pub(super) programs: Programs,
     /// What is worth saying of this run, one sentence each.
     pub(crate) notes: Vec<String>,
@@ -90,7 +92,9 @@ impl<'a> Plan<'a> {
             BackendKind::Slurm => secrets::take(cluster, |name| std::env::var(name).ok())?,
             _ => Vec::new(),
         };
+        let hooks = notify::hooks(ground.notify.iter().chain([&experiment.notify]))?;
         Ok(Self {
+            hooks,
             ground,
             yaml: absolute.to_yaml(),
             experiment,

@@ -30,6 +30,7 @@ use rocket_common::protocol::StopReason;
 use rocket_common::run_dir::{Attempt, Claim, Manifest, RunDir};
 
 use crate::backend::{Backend, Backends};
+use crate::notify::{self, Notifier, Patience};
 use crate::requests;
 use crate::slurm::secrets;
 use attempt::{Context, Report, at_step};
@@ -75,6 +76,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
     let mut events = Events {
         writer: EventWriter::new(&run, &backend.writer()),
         job: backend.job(),
+        notifier: Notifier::of(&run, &manifest),
     };
     // The event comes before the marker: killed between the two, a run is complete all the same.
     if run.is_done() || events::derive(&events::read(&run)?).status == Status::Finished {
@@ -98,6 +100,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
     });
     if let Err(error) = &result {
         if error.kind() == ExitKind::Fenced {
+            events.notifier.finish(Patience::Short);
             return Ok(Left::Fenced);
         }
         let mut event =
@@ -105,6 +108,10 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
         event.hint = (!error.hints().is_empty()).then(|| error.hints().join("; "));
         events.add(event);
     }
+    events.notifier.finish(match result {
+        Ok(Left::Queued | Left::Fenced) => Patience::Short,
+        _ => Patience::Long,
+    });
     result
 }
 
@@ -112,6 +119,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
 struct Events {
     writer: EventWriter,
     job: Option<String>,
+    notifier: Notifier,
 }
 
 impl Events {
@@ -122,9 +130,11 @@ impl Events {
             event.kind.name(),
             event.cause.as_deref().unwrap_or("-")
         );
-        if let Err(error) = self.writer.append(event) {
+        let stored = self.writer.append(event.clone());
+        if let Err(error) = stored {
             tracing::error!("{error}");
         }
+        self.notifier.tell(&event);
     }
 }
 
@@ -167,6 +177,9 @@ impl Supervisor<'_> {
                 && reason != StopReason::Cancelled
             {
                 events.add(of(EventKind::Stopped { reason }));
+            }
+            if report.was_taken(&place) {
+                events.notifier.preempted(&of(EventKind::Preempted));
             }
             match action {
                 Action::Finish => {
@@ -217,6 +230,9 @@ impl Supervisor<'_> {
             && let Err(error) = secrets::remove(runs, &self.run.id())
         {
             tracing::warn!("{error}");
+        }
+        if let Some(runs) = self.run.path().parent() {
+            notify::remove(runs, &self.run.id());
         }
     }
 
