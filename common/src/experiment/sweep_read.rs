@@ -67,9 +67,13 @@ pub(super) fn read<'a>(
         let (experiment, profile) = context.finish(root, report)?;
         return Some(Reading::One(Box::new(experiment), profile));
     };
-    let mut reader = Reader { report };
+    let mut reader = Reader {
+        report,
+        dropped: false,
+    };
     let (own, axes) = reader.sweep(&entry);
     reader.overridden(&axes, overrides);
+    let whole = !reader.dropped && !axes.is_empty();
     let experiment = root.entry("name").map(|entry| &entry.node);
     let experiment = match experiment.map(|node| &node.value) {
         Some(Value::Scalar { text, .. }) => Some(text.clone()),
@@ -84,8 +88,9 @@ pub(super) fn read<'a>(
         axes,
         root,
     };
-    if report.is_empty() {
-        // What is wrong with the file itself is wrong with any of its points.
+    if whole {
+        // What is wrong with the file itself is wrong with any of its points. Without one of the lists,
+        // what it would have set could be missed.
         let mut base = sweep.root.clone();
         for axis in &sweep.axes {
             for (key, value) in axis.keys.iter().zip(axis.rows.first()?) {
@@ -234,6 +239,8 @@ struct Own {
 
 struct Reader<'a> {
     report: &'a mut Report,
+    /// A list could not be taken.
+    dropped: bool,
 }
 
 impl Reader<'_> {
@@ -314,6 +321,11 @@ impl Reader<'_> {
     }
 
     fn zipped(&mut self, node: &Node, seen: &mut Vec<(String, bool)>) -> Option<Axis> {
+        if !matches!(node.value, Value::Map(_)) {
+            self.dropped = true;
+            let message = "'sweep.zip' must be a group of keys, or a list of such groups, whose lists go together value by value";
+            self.report.add(node.place, message);
+        }
         let lists: Vec<Listed> = node
             .entries()
             .iter()
@@ -331,6 +343,7 @@ impl Reader<'_> {
                 other.key,
                 other.values.len()
             );
+            self.dropped = true;
             self.report.add(other.place, message);
             return None;
         }
@@ -352,6 +365,7 @@ impl Reader<'_> {
     ) -> Option<Listed> {
         let key = &entry.key;
         let mut add = |place, message: String| {
+            self.dropped = true;
             self.report.add(place, message);
             None
         };

@@ -71,8 +71,8 @@ fn page(command: &Command) -> Result<String> {
         .title(dashed(command))
         .source(concat!("rocket ", env!("CARGO_PKG_VERSION")))
         .manual("rocket")
-        // No date: the same program writes the same page.
-        .date("");
+        // No date: the same program writes the same page. Nothing at all would shift what follows.
+        .date(" ");
     let mut text = Vec::new();
     man.render(&mut text)
         .map_err(|error| Error::io("write the page of", dashed(command).as_ref(), error))?;

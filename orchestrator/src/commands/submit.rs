@@ -42,11 +42,11 @@ pub(crate) struct Args {
     /// Who starts the ranks: slurm, local, or auto (sets cluster.backend)
     #[arg(long, value_name = "KIND")]
     backend: Option<String>,
-    #[command(flatten)]
-    machines: machines::Args,
     /// Do not ask before a sweep of more than 100 points
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    machines: machines::Args,
 }
 
 impl Args {
