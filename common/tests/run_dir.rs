@@ -66,7 +66,7 @@ fn a_manifest_of_a_later_minor_version_is_read() {
     let root = tempfile::tempdir().unwrap();
     let made = run(root.path(), "demo");
     let mut json: serde_json::Value = atomic::read_json(&made.manifest_path()).unwrap();
-    json["sweep"] = serde_json::json!({"id": "x"});
+    json["later"] = serde_json::json!({"id": "x"});
     atomic::write_json(&made.manifest_path(), &json).unwrap();
     assert_eq!(made.manifest().unwrap().name, "demo");
 }

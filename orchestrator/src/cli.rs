@@ -9,6 +9,7 @@ use rocket_common::error::Result;
 
 use crate::bundle::Identity;
 use crate::commands;
+use crate::complete;
 use crate::runs::Runs;
 
 /// `-V` is one line; `--version` also says which sources the program was built from.
@@ -46,8 +47,11 @@ enum Command {
     Preempt(commands::preempt::Args),
     Resume(commands::resume::Args),
     Heal(commands::heal::Args),
+    Sweep(commands::sweep::Args),
     Doctor(commands::doctor::Args),
     Drill(commands::drill::Args),
+    Completions(commands::completions::Args),
+    Man(commands::man::Args),
     #[command(hide = true)]
     Share(commands::share::Args),
     #[command(hide = true)]
@@ -57,6 +61,7 @@ enum Command {
 }
 
 pub(crate) fn run() -> Result<ExitCode> {
+    complete::answer();
     let cli = Cli::parse();
     let runs = Runs::new(cli.runs);
     match &cli.command {
@@ -71,6 +76,9 @@ pub(crate) fn run() -> Result<ExitCode> {
         Command::Doctor(args) => commands::doctor::run(args, &runs),
         Command::Drill(args) => commands::drill::run(args, &runs),
         Command::Heal(args) => commands::heal::run(args, &runs),
+        Command::Sweep(args) => commands::sweep::run(args, &runs),
+        Command::Completions(args) => commands::completions::run(args),
+        Command::Man(args) => commands::man::run(args),
         Command::Share(args) => commands::share::run(args),
         Command::Supervise(args) => commands::supervise::run(args),
         Command::Rank(args) => commands::rank::run(args),

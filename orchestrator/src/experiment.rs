@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{self, Dataset, Experiment};
+use rocket_common::experiment::{self, Dataset, Diagnostic, Experiment, Reading};
 
 use crate::settings::Configuration;
 
@@ -14,7 +14,15 @@ use crate::settings::Configuration;
 /// # Errors
 /// Every fault of the file at once, each as an `error:` line of its own.
 pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Experiment, Option<String>)> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    resolve(path, &read_text(path)?, sets)
+}
+
+/// The text of an experiment file.
+///
+/// # Errors
+/// It cannot be read.
+fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| {
         let invalid = error.kind() == std::io::ErrorKind::InvalidData;
         let error = Error::io("read the experiment", path, error);
         if invalid {
@@ -22,23 +30,79 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Experiment, Option<S
         } else {
             error
         }
-    })?;
+    })
+}
+
+/// As [`load`], of a text that `path` is named for in messages and by whose folder settings are found.
+///
+/// # Errors
+/// Every fault at once, each as an `error:` line of its own.
+pub(crate) fn resolve(
+    path: &Path,
+    text: &str,
+    sets: &[String],
+) -> Result<(Experiment, Option<String>)> {
+    let Configuration { settings, here } = around(path)?;
+    let shown = path.display().to_string();
+    experiment::parse_under(&shown, text, sets, &environment, &settings, &here).map_err(faults)
+}
+
+/// A file that may hold a sweep, with what it is read in.
+pub(crate) struct Written {
+    shown: String,
+    pub(crate) text: String,
+    pub(crate) sets: Vec<String>,
+    configuration: Configuration,
+}
+
+impl Written {
+    /// A file's own text.
+    ///
+    /// # Errors
+    /// It cannot be read, or the settings are wrong.
+    pub(crate) fn of_file(path: &Path, sets: Vec<String>) -> Result<Self> {
+        Self::new(path, read_text(path)?, sets)
+    }
+
+    /// A text that `path` is named for in messages.
+    ///
+    /// # Errors
+    /// The settings are wrong.
+    pub(crate) fn new(path: &Path, text: String, sets: Vec<String>) -> Result<Self> {
+        Ok(Self {
+            shown: path.display().to_string(),
+            text,
+            sets,
+            configuration: around(path)?,
+        })
+    }
+
+    /// One experiment or a sweep.
+    ///
+    /// # Errors
+    /// Every fault at once, each as an `error:` line of its own.
+    pub(crate) fn read(&self) -> Result<Reading<'_>> {
+        let Configuration { settings, here } = &self.configuration;
+        let Self {
+            shown, text, sets, ..
+        } = self;
+        experiment::parse_any(shown, text, sets, &environment, settings, here).map_err(faults)
+    }
+}
+
+fn around(path: &Path) -> Result<Configuration> {
     let folder = path.canonicalize().ok();
     let folder = folder.as_deref().and_then(Path::parent);
-    let Configuration { settings, here } =
-        Configuration::around(&[Path::new("."), folder.unwrap_or(Path::new("."))])?;
-    experiment::parse_under(
-        &path.display().to_string(),
-        &text,
-        sets,
-        &|name| std::env::var(name).ok(),
-        &settings,
-        &here,
-    )
-    .map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Error::new(ExitKind::Experiment, lines.join("\nerror: "))
-    })
+    Configuration::around(&[Path::new("."), folder.unwrap_or(Path::new("."))])
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+pub(crate) fn faults(faults: Vec<Diagnostic>) -> Error {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Error::new(ExitKind::Experiment, lines.join("\nerror: "))
 }
 
 /// The same experiment with the paths of its data and of what it starts from absolute: relative ones are

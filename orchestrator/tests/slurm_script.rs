@@ -13,6 +13,7 @@ fn script<'a>(cluster: &'a Cluster, exclude: &'a [String]) -> Script<'a> {
     Script {
         cluster,
         run_id: "demo-01234567",
+        lane: None,
         run_dir: Path::new("/runs/demo-01234567"),
         rocket: Path::new("/runs/bundles/abc/rocket"),
         submission: 0,

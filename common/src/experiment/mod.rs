@@ -13,6 +13,7 @@ mod every;
 mod limits;
 mod model_rules;
 mod names;
+mod notify;
 mod options;
 mod profile;
 mod ranges;
@@ -21,6 +22,8 @@ mod rules;
 mod schema;
 mod sections;
 mod settings;
+mod sweep;
+mod sweep_read;
 mod tree;
 mod vision;
 
@@ -30,6 +33,7 @@ pub use diagnostic::Diagnostic;
 pub use every::Every;
 pub use limits::{Memory, TimeLimit};
 pub use names::all_names;
+pub use notify::{Notify, NotifyEvent};
 pub use options::{DEFAULT_SECRETS, Flag, MailType};
 pub use profile::Here;
 #[doc(hidden)]
@@ -38,6 +42,7 @@ pub use resolved::RECIPE_SCHEMA;
 pub use schema::all_keys;
 pub use sections::*;
 pub use settings::{Settings, SettingsFile};
+pub use sweep::{Point, Reading, Sweep, parse_any, point_identity};
 pub use vision::{
     CONVNEXT_STRIDE, ConvNextArch, ConvNextDims, NAMED_IMAGE_SIZE, VISION_NAMES, Vision, VitArch,
     VitDims,
@@ -100,6 +105,7 @@ pub fn parse_under(
 }
 
 /// What an experiment is read in.
+#[derive(Clone, Copy)]
 struct Context<'a> {
     environment: &'a dyn Fn(&str) -> Option<String>,
     settings: Option<(&'a Settings, &'a Here)>,
@@ -129,27 +135,15 @@ impl Context<'_> {
         overrides: &[String],
         report: &mut Report,
     ) -> Option<(Experiment, Option<String>)> {
-        let mut root = match tree::load(text) {
-            Ok(root) => root,
-            Err((place, message)) => {
-                report.add(place, message);
-                return None;
-            }
-        };
-        if root.is_null() {
-            root = Node::empty_map(root.place);
-        }
-        if !matches!(root.value, Value::Map(_)) {
-            report.add(
-                root.place,
-                "an experiment is a group of keys such as 'name: demo'",
-            );
-            return None;
-        }
-        root.report_duplicates("", report);
+        let mut root = tree::root(text, report)?;
         for (index, text) in overrides.iter().enumerate() {
             apply_override(&mut root, index + 1, text, report);
         }
+        self.finish(root, report)
+    }
+
+    /// From the tree with its overrides to the experiment.
+    fn finish(&self, mut root: Node, report: &mut Report) -> Option<(Experiment, Option<String>)> {
         let profile = self
             .settings
             .and_then(|(settings, here)| settings.apply(&mut root, here, report));

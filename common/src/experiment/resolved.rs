@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::cluster::Cluster;
+use super::notify::Notify;
 use super::rules::TRAINING;
 use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
 use super::vision::Vision;
@@ -17,7 +18,7 @@ use crate::exit::ExitKind;
 pub const RECIPE_SCHEMA: u32 = 1;
 
 /// Keys that decide where data lie, how long things take or what is kept, and no number of training.
-const NOT_RECIPE: [&str; 14] = [
+const NOT_RECIPE: [&str; 15] = [
     "/data/root",
     "/data/metadata",
     "/data/workers",
@@ -32,8 +33,20 @@ const NOT_RECIPE: [&str; 14] = [
     "/train/collective_timeout_minutes",
     "/name",
     "/track",
+    "/notify",
     "/eval",
 ];
+
+/// Whether a dotted key is covered by [`Experiment::recipe_hash`].
+pub(super) fn decides_numbers(key: &str) -> bool {
+    let pointer = format!("/{}", key.replace('.', "/"));
+    let under = |group: &str| {
+        pointer
+            .strip_prefix(group)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    !under("/cluster") && !NOT_RECIPE.into_iter().any(under)
+}
 
 impl Experiment {
     /// An experiment of a name with every default, which names no model and no data yet.
@@ -51,6 +64,7 @@ impl Experiment {
             eval: Eval::default(),
             cluster: Cluster::default(),
             track: Track::default(),
+            notify: Notify::default(),
             command: None,
         }
     }
@@ -64,6 +78,7 @@ impl Experiment {
             let unused = |key: &str| {
                 (self.command.is_some() && TRAINING.contains(&key))
                     || (key == "track" && self.track == Track::default())
+                    || (key == "notify" && self.notify == Notify::default())
             };
             map.retain(|key, _| key.as_str().is_none_or(|key| !unused(key)));
             // A dollar sign that is meant stays one when the file is submitted again.

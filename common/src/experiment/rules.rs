@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::cluster_rules;
 use super::diagnostic::{Place, Report};
 use super::names;
+use super::notify;
 use super::ranges;
 use super::sections::Experiment;
 use super::tree::{Node, Value};
@@ -46,6 +47,8 @@ pub(crate) fn check(
         lookup,
     };
     rules.name();
+    let written_notify = rules.written.entry("notify").map(|entry| &entry.node);
+    notify::check(&experiment.notify, written_notify, true, rules.report);
     cluster_rules::check(&experiment.cluster, rules.written, rules.report);
     if experiment.command.is_some() {
         rules.command();

@@ -5,6 +5,7 @@ use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use super::cluster::Cluster;
 use super::de::Mistake;
 use super::diagnostic::Report;
+use super::notify::Notify;
 use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
 use super::tree::{Entry, Node, Value, join};
 use super::vision::{ConvNextDims, VitDims};
@@ -44,6 +45,7 @@ const SECTIONS: &[Section] = sections! {
     "eval" Eval,
     "cluster" Cluster,
     "track" Track,
+    "notify" Notify,
 };
 
 /// Keys outside of sections.
@@ -101,7 +103,7 @@ pub(crate) fn clean_experiment(root: &mut Node, report: &mut Report) {
         if entry.key == "sweep" {
             report.add(
                 entry.place,
-                "'sweep' is not available yet; submit one experiment for each point, with --set",
+                "'sweep' makes many experiments of this one, and here a single one is wanted; 'rocket submit' takes all of them",
             );
         } else {
             report.add(entry.place, unknown("", &entry.key, keys::<Experiment>()));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::Bytes;
 use super::cluster::Cluster;
 use super::every::Every;
+use super::notify::Notify;
 use super::vision::Vision;
 
 /// One experiment, resolved: exactly what is stored, shown, hashed and run.
@@ -46,6 +47,9 @@ pub struct Experiment {
     /// Where metrics go besides `metrics.jsonl`.
     #[serde(default)]
     pub track: Track,
+    /// Who is told what becomes of it.
+    #[serde(default)]
+    pub notify: Notify,
     /// Any other program in place of the training sections: argv of each rank.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,

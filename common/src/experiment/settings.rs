@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::cluster::Cluster;
 use super::diagnostic::{Diagnostic, Place, Report, SETTINGS};
+use super::notify::{self, Notify};
 use super::profile::{Here, Profile};
 use super::schema;
 use super::sections::Experiment;
@@ -38,10 +39,11 @@ struct Read {
     runs: Option<PathBuf>,
     default_cluster: Option<String>,
     profiles: Vec<Profile>,
+    notify: Option<Notify>,
 }
 
 /// Keys of a file.
-const KEYS: [&str; 3] = ["runs", "default_cluster", "clusters"];
+const KEYS: [&str; 4] = ["runs", "default_cluster", "clusters", "notify"];
 
 /// What a reader of one file needs.
 pub(super) struct Reader<'a> {
@@ -185,6 +187,11 @@ impl Settings {
         Ok(said)
     }
 
+    /// Who is told of every run, by each file.
+    pub fn notify(&self) -> impl Iterator<Item = &Notify> {
+        self.files.iter().filter_map(|file| file.notify.as_ref())
+    }
+
     /// Fills in what the profile of an experiment says under what the experiment says, and real
     /// partitions for their aliases. Gives the profile.
     pub(super) fn apply(
@@ -293,6 +300,7 @@ impl Reader<'_> {
                     read.default_cluster = self.text("default_cluster", &entry.node)
                 }
                 "clusters" => read.profiles = self.group("clusters", &entry.node, Self::profile),
+                "notify" => read.notify = self.notify(entry),
                 key => {
                     let words = unknown("", key, &KEYS);
                     self.report.add(entry.place, words);
@@ -300,6 +308,15 @@ impl Reader<'_> {
             }
         }
         read
+    }
+
+    /// Judged as an experiment's. The user's own file is not kept in git, and may hold an address.
+    fn notify(&mut self, entry: &Entry) -> Option<Notify> {
+        let mut node = entry.node.clone();
+        schema::clean::<Notify>(&mut node, "notify", self.report);
+        let notify = schema::read::<Notify>(&node).ok()?;
+        notify::check(&notify, Some(&entry.node), self.base.is_some(), self.report);
+        Some(notify)
     }
 
     /// Each entry of a group.

@@ -251,6 +251,27 @@ pub(crate) fn load(text: &str) -> Result<Node, (Place, String)> {
     Ok(builder.root.unwrap_or_else(|| Node::empty_map(start)))
 }
 
+/// Reads the groups of keys of an experiment, and says what is given twice in one.
+pub(crate) fn root(text: &str, report: &mut Report) -> Option<Node> {
+    let mut root = match load(text) {
+        Ok(root) => root,
+        Err((place, message)) => {
+            report.add(place, message);
+            return None;
+        }
+    };
+    if root.is_null() {
+        root = Node::empty_map(root.place);
+    }
+    if !matches!(root.value, Value::Map(_)) {
+        let message = "an experiment is a group of keys such as 'name: demo'";
+        report.add(root.place, message);
+        return None;
+    }
+    root.report_duplicates("", report);
+    Some(root)
+}
+
 /// A tab in the indentation is the one mistake that YAML parsers name least clearly.
 fn syntax_words(text: &str, place: Place, info: &str) -> String {
     let indented_by_tab = |line: &str| {

@@ -50,6 +50,25 @@ pub struct Manifest {
     pub experiment_path: PathBuf,
     /// The user's clone of the code, absolute.
     pub repo: PathBuf,
+    /// The sweep that it is a point of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepPoint>,
+}
+
+/// Which point of which sweep a run is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepPoint {
+    /// The sweep.
+    pub id: String,
+    /// Number of the point, from 0.
+    pub point: u64,
+    /// What the point sets, by dotted key, as it was written.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    /// The lane in which points run one after the other: on Slurm, the name of their jobs. Absent if the
+    /// sweep does not limit how many run at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<String>,
 }
 
 /// A pinned set of programs and the libraries they load.

@@ -28,6 +28,7 @@ pub fn manifest(name: &str, commit: &str) -> Manifest {
         backend: BackendKind::Local,
         experiment_path: "/home/ada/exp.yaml".into(),
         repo: "/home/ada/code".into(),
+        sweep: None,
     }
 }
 

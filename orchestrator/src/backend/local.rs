@@ -22,6 +22,7 @@ use super::{
 };
 use crate::bundle;
 use crate::supervisor::Exit;
+use crate::sweep::turn;
 
 /// What the detached supervisor prints outside its log, by name within the run directory.
 const OUTPUT: &str = "supervisor.out";
@@ -100,16 +101,24 @@ impl Backend for Local {
         })
     }
 
-    fn outlook(&self, run: &RunDir, _manifest: &Manifest) -> Result<Outlook> {
-        let Some(highest) = run.highest_attempt()? else {
-            return Ok(Outlook::of(Liveness::Gone));
-        };
-        let alive = run.claim_of(highest)?.and_then(|claim| claim.is_alive());
-        Ok(Outlook::of(match alive {
+    fn outlook(&self, run: &RunDir, manifest: &Manifest) -> Result<Outlook> {
+        let of = |alive| match alive {
             Some(true) => Liveness::Alive,
             Some(false) => Liveness::Gone,
             None => Liveness::Unknown,
-        }))
+        };
+        let mut outlook = Outlook::of(Liveness::Gone);
+        if let Some(highest) = run.highest_attempt()? {
+            let claim = run.claim_of(highest)?;
+            outlook.liveness = of(claim.and_then(|claim| claim.is_alive()));
+        }
+        let limited = manifest.sweep.as_ref().filter(|sweep| sweep.lane.is_some());
+        if let (Liveness::Gone, Some(sweep)) = (outlook.liveness, limited) {
+            outlook.liveness = of(turn::is_waiting(run));
+            let waits = outlook.liveness == Liveness::Alive;
+            outlook.waiting = waits.then(|| turn::words(&sweep.id));
+        }
+        Ok(outlook)
     }
 }
 

@@ -12,6 +12,7 @@ use rocket_common::run_dir::{self, Manifest, RunDir};
 use serde::Serialize;
 
 use crate::backend::{Backend, Backends, Handover, Liveness, Outlook};
+use crate::notify::{Notifier, Patience};
 use crate::output::{Format, Report};
 use crate::requests;
 use crate::runs::Runs;
@@ -49,7 +50,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     } else {
         run_dir::list(&runs.root()?)?
     };
-    let me = super::submit::user();
+    let me = crate::submit::user();
     let mut report = Healed {
         dry_run: args.dry_run,
         ..Healed::default()
@@ -141,7 +142,10 @@ fn visit(
                 if !args.dry_run {
                     let exit = ExitKind::Internal;
                     let event = Event::new(EventKind::Failed { exit }).cause(&words);
-                    EventWriter::new(run, &format!("heal-{number:03}")).append(event)?;
+                    EventWriter::new(run, &format!("heal-{number:03}")).append(event.clone())?;
+                    let mut notifier = Notifier::of(run, &manifest);
+                    notifier.tell(&event);
+                    notifier.finish(Patience::Long);
                 }
                 return line(Deed::GivenUp, None, words);
             }

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Which machine of how many this is.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Several machines without a scheduler")]
 pub(crate) struct Args {
     /// Share the run between N machines that see the same folder of runs (sets cluster.nodes): give

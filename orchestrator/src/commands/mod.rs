@@ -1,11 +1,13 @@
 //! One file per command: its arguments and what it does.
 
 pub(crate) mod cancel;
+pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod heal;
 pub(crate) mod logs;
 pub(crate) mod machines;
+pub(crate) mod man;
 pub(crate) mod plot;
 pub(crate) mod preempt;
 pub(crate) mod rank;
@@ -15,3 +17,4 @@ pub(crate) mod show;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod supervise;
+pub(crate) mod sweep;

@@ -46,7 +46,7 @@ impl Configuration {
         // Cron and batch systems may leave out what every login sets.
         let environment = |name: &str| {
             let found = std::env::var(name).ok();
-            found.or_else(|| (name == "USER").then(crate::commands::submit::user))
+            found.or_else(|| (name == "USER").then(crate::submit::user))
         };
         let settings = Settings::read(&files, &environment).map_err(|faults| {
             let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();

@@ -17,6 +17,7 @@ use super::reason::{self, About};
 use super::submission::Submission;
 use super::{Client, Failure, step};
 use crate::backend::{Backend, Handover, Launch, Liveness, Outlook, Requeued, Running, free_port};
+use crate::sweep::turn;
 
 /// A picture of the queue serves that long: a follower asks several times a second.
 const FRESH: Duration = Duration::from_secs(15);
@@ -140,6 +141,13 @@ impl Backend for Slurm {
                     outlook.liveness = Liveness::Alive;
                     outlook.job = Some(job.id.clone());
                     describe(&mut outlook, job);
+                    let limited = manifest.sweep.as_ref().filter(|sweep| sweep.lane.is_some());
+                    if let (true, Some(sweep)) = (job.is_pending(), limited)
+                        && job.reason == "Dependency"
+                    {
+                        outlook.waiting = Some(turn::words(&sweep.id));
+                        outlook.hint = None;
+                    }
                 }
                 Some(_) => {}
                 // Between the intent and the answer of sbatch.

@@ -42,6 +42,8 @@ pub struct Script<'a> {
     pub cluster: &'a Cluster,
     /// The run, which names the job.
     pub run_id: &'a str,
+    /// Names the job instead: of all jobs of one lane, Slurm runs one at a time.
+    pub lane: Option<&'a str>,
     /// Its directory, absolute.
     pub run_dir: &'a Path,
     /// The pinned `rocket`, absolute.
@@ -91,10 +93,13 @@ pub fn render(script: &Script<'_>) -> Result<String> {
     }
     let exclude = exclude.join(",");
     let constraint = cluster.features();
-    let comment = match &cluster.comment {
-        Some(comment) => format!("{comment} rocket={}", script.token),
-        None => format!("rocket={}", script.token),
-    };
+    // Where the name does not say it, the comment says which run it is.
+    let words = [
+        script.lane.map(|_| script.run_id),
+        cluster.comment.as_deref(),
+        Some(&format!("rocket={}", script.token)),
+    ];
+    let comment = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let mail: Vec<&str> = cluster.mail_type.iter().map(|kind| kind.word()).collect();
     let run_dir = path_text("the run directory", script.run_dir)?;
     let rocket = path_text("the pinned program", script.rocket)?;
@@ -111,13 +116,14 @@ pub fn render(script: &Script<'_>) -> Result<String> {
         .dependency
         .as_deref()
         .filter(|_| script.submission == 0);
+    let dependency = join_dependencies(dependency, script.lane.is_some())?;
     let named = [
         ("cluster.partition", cluster.partition.as_deref()),
         ("cluster.account", cluster.account.as_deref()),
         ("cluster.qos", cluster.qos.as_deref()),
         ("cluster.constraint", constraint.as_deref()),
         ("cluster.reservation", cluster.reservation.as_deref()),
-        ("cluster.dependency", dependency),
+        ("cluster.dependency", dependency.as_deref()),
         ("cluster.mail_user", cluster.mail_user.as_deref()),
     ];
     texts.extend(
@@ -143,6 +149,7 @@ pub fn render(script: &Script<'_>) -> Result<String> {
         JOB,
         context! {
             run_id => script.run_id,
+            job_name => script.lane.unwrap_or(script.run_id),
             run_dir,
             rocket,
             submission => script.submission,
@@ -171,6 +178,26 @@ pub fn render(script: &Script<'_>) -> Result<String> {
             setup => cluster.setup,
         },
     )
+}
+
+/// What a job waits for: what it is told to, and in a lane all jobs of its name before it.
+///
+/// # Errors
+/// Slurm knows "all of these" or "any of these", and not both together.
+pub(crate) fn join_dependencies(given: Option<&str>, lane: bool) -> Result<Option<String>> {
+    const SINGLETON: &str = "singleton";
+    match (given, lane) {
+        (given, false) => Ok(given.map(str::to_owned)),
+        (None, true) => Ok(Some(SINGLETON.to_owned())),
+        (Some(given), true) if given.contains('?') => Err(Error::new(
+            ExitKind::Experiment,
+            format!(
+                "'cluster.dependency' is '{given}', any of several, which Slurm cannot join with 'max_running' of the sweep"
+            ),
+        )
+        .hint("write all that are to be waited for, with commas")),
+        (Some(given), true) => Ok(Some(format!("{given},{SINGLETON}"))),
+    }
 }
 
 /// The script of a successor.

@@ -86,15 +86,23 @@ pub fn write(runs: &Path, run_id: &str, secrets: &[Secret]) -> Result<()> {
     if secrets.is_empty() {
         return remove(runs, run_id);
     }
-    let folder = folder(runs);
-    make_folders(runs, &folder)?;
     let text: String = secrets
         .iter()
         .map(|secret| format!("{}={}\n", secret.name, secret.value))
         .collect();
-    let path = file(runs, run_id);
-    let draft = folder.join(format!(".{run_id}.{}", std::process::id()));
-    let written = write_file(&draft, &text).and_then(|()| fs::rename(&draft, &path));
+    keep(runs, &format!("{run_id}.env"), &text)
+}
+
+/// Keeps a text that only this user may read, in place of the one that was kept before.
+///
+/// # Errors
+/// The file cannot be written, or its folder is somebody else's.
+pub(crate) fn keep(runs: &Path, name: &str, text: &str) -> Result<()> {
+    let folder = folder(runs);
+    make_folders(runs, &folder)?;
+    let path = folder.join(name);
+    let draft = folder.join(format!(".{name}.{}", std::process::id()));
+    let written = write_file(&draft, text).and_then(|()| fs::rename(&draft, &path));
     written.map_err(|error| {
         let _ = fs::remove_file(&draft);
         Error::io("keep the secrets in", &path, error)
@@ -137,12 +145,9 @@ fn make_folders(runs: &Path, own: &Path) -> Result<()> {
 /// The file cannot be read, is somebody else's or is open to others, or holds something else.
 pub fn read(runs: &Path, run_id: &str) -> Result<Vec<Secret>> {
     let path = file(runs, run_id);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("read the secrets in", &path, error)),
+    let Some(text) = kept(runs, &format!("{run_id}.env"))? else {
+        return Ok(Vec::new());
     };
-    check_own(&path)?;
     let mut secrets = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let Some((name, value)) = line.split_once('=') else {
@@ -158,12 +163,33 @@ pub fn read(runs: &Path, run_id: &str) -> Result<Vec<Secret>> {
     Ok(secrets)
 }
 
+/// Reads a text that was kept. There may be none.
+///
+/// # Errors
+/// The file cannot be read, or is somebody else's or open to others.
+pub(crate) fn kept(runs: &Path, name: &str) -> Result<Option<String>> {
+    let path = folder(runs).join(name);
+    match fs::read_to_string(&path) {
+        Ok(text) => check_own(&path).map(|()| Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("read the secrets in", &path, error)),
+    }
+}
+
 /// Forgets the secrets of a run.
 ///
 /// # Errors
 /// The file is there and cannot be removed.
 pub fn remove(runs: &Path, run_id: &str) -> Result<()> {
-    let path = file(runs, run_id);
+    forget(runs, &format!("{run_id}.env"))
+}
+
+/// Forgets a text that was kept.
+///
+/// # Errors
+/// The file is there and cannot be removed.
+pub(crate) fn forget(runs: &Path, name: &str) -> Result<()> {
+    let path = folder(runs).join(name);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io("remove the secrets in", &path, error))

@@ -90,10 +90,16 @@ impl Submission<'_> {
         Ok(job.id)
     }
 
+    /// The name of its jobs, where a sweep limits how many of its points run at once.
+    fn lane(&self) -> Option<&str> {
+        self.manifest.sweep.as_ref()?.lane.as_deref()
+    }
+
     fn script(&self, experiment: &Experiment, token: &str) -> Result<String> {
         script::render(&Script {
             cluster: &experiment.cluster,
             run_id: &self.run.id(),
+            lane: self.lane(),
             run_dir: self.run.path(),
             rocket: &super::step::rocket(&self.manifest.bundle.dir),
             submission: self.number,
@@ -106,7 +112,7 @@ impl Submission<'_> {
         let start = Instant::now();
         let mut said = false;
         loop {
-            let failure = match sbatch(client, script, self.after) {
+            let failure = match sbatch(client, script, self.after, self.lane().is_some()) {
                 Ok(accepted) => return Ok(accepted),
                 Err(failure) => failure,
             };
@@ -159,7 +165,7 @@ impl Submission<'_> {
                 .submissions_dir()
                 .join(format!("{:03}.successor.sbatch", self.number));
             atomic::write_unsynced(&path, script.as_bytes())?;
-            sbatch(client, &path, None).map_err(Error::from)
+            sbatch(client, &path, None, false).map_err(Error::from)
         });
         if let Err(error) = result {
             eprintln!("warning: the successor job was not submitted: {error}");
@@ -182,10 +188,13 @@ fn sbatch(
     client: &Client,
     script: &Path,
     after: Option<&str>,
+    lane: bool,
 ) -> std::result::Result<Accepted, Failure> {
     let mut arguments = vec![OsString::from("--parsable")];
-    // Not afternotok: the run itself knows whether anything is left to do.
-    arguments.extend(after.map(|job| format!("--dependency=afterany:{job}").into()));
+    // Not afternotok: the run itself knows whether anything is left to do. The option replaces the
+    // script's own, which says no more than the lane.
+    let lane = if lane { ",singleton" } else { "" };
+    arguments.extend(after.map(|job| format!("--dependency=afterany:{job}{lane}").into()));
     arguments.push(script.into());
     let text = client.run("sbatch", arguments)?;
     // Prologs of a site may print before it.

@@ -10,6 +10,7 @@ mod log;
 mod scheduled;
 mod signals;
 pub mod stacks;
+mod turn;
 mod verify;
 mod watchdog;
 
@@ -29,6 +30,7 @@ use rocket_common::protocol::StopReason;
 use rocket_common::run_dir::{Attempt, Claim, Manifest, RunDir};
 
 use crate::backend::{Backend, Backends};
+use crate::notify::{self, Notifier, Patience};
 use crate::requests;
 use crate::slurm::secrets;
 use attempt::{Context, Report, at_step};
@@ -74,6 +76,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
     let mut events = Events {
         writer: EventWriter::new(&run, &backend.writer()),
         job: backend.job(),
+        notifier: Notifier::of(&run, &manifest),
     };
     // The event comes before the marker: killed between the two, a run is complete all the same.
     if run.is_done() || events::derive(&events::read(&run)?).status == Status::Finished {
@@ -97,6 +100,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
     });
     if let Err(error) = &result {
         if error.kind() == ExitKind::Fenced {
+            events.notifier.finish(Patience::Short);
             return Ok(Left::Fenced);
         }
         let mut event =
@@ -104,6 +108,10 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
         event.hint = (!error.hints().is_empty()).then(|| error.hints().join("; "));
         events.add(event);
     }
+    events.notifier.finish(match result {
+        Ok(Left::Queued | Left::Fenced) => Patience::Short,
+        _ => Patience::Long,
+    });
     result
 }
 
@@ -111,6 +119,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
 struct Events {
     writer: EventWriter,
     job: Option<String>,
+    notifier: Notifier,
 }
 
 impl Events {
@@ -121,9 +130,11 @@ impl Events {
             event.kind.name(),
             event.cause.as_deref().unwrap_or("-")
         );
-        if let Err(error) = self.writer.append(event) {
+        let stored = self.writer.append(event.clone());
+        if let Err(error) = stored {
             tracing::error!("{error}");
         }
+        self.notifier.tell(&event);
     }
 }
 
@@ -141,6 +152,11 @@ impl Supervisor<'_> {
         if let Some(left) = self.look_around(events, &mut signals).await? {
             return Ok(left);
         }
+        // Held until this supervisor leaves, in whatever way.
+        let _turn = match self.turn(events, &mut signals).await? {
+            turn::Came::End(left) => return Ok(left),
+            held => held,
+        };
         loop {
             if requests::cancelled(self.run).is_some() {
                 events.add(Event::new(EventKind::Cancelled).cause("cancelled by the user"));
@@ -161,6 +177,9 @@ impl Supervisor<'_> {
                 && reason != StopReason::Cancelled
             {
                 events.add(of(EventKind::Stopped { reason }));
+            }
+            if report.was_taken(&place) {
+                events.notifier.preempted(&of(EventKind::Preempted));
             }
             match action {
                 Action::Finish => {
@@ -211,6 +230,9 @@ impl Supervisor<'_> {
             && let Err(error) = secrets::remove(runs, &self.run.id())
         {
             tracing::warn!("{error}");
+        }
+        if let Some(runs) = self.run.path().parent() {
+            notify::remove(runs, &self.run.id());
         }
     }
 

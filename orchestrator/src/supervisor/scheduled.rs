@@ -256,6 +256,19 @@ impl Report {
         }
     }
 
+    /// Whether the scheduler took the nodes while ranks ran, without the grace to stop them.
+    pub(super) fn was_taken(&self, place: &Place) -> bool {
+        let over = matches!(
+            self.ending,
+            Ending::Finished | Ending::Fenced | Ending::Stopped { .. } | Ending::NotStarted { .. }
+        );
+        let taken = matches!(
+            place.fate,
+            Fate::Preempting | Fate::Requeued | Fate::Over(Over::Preempted)
+        );
+        !over && place.sick.is_empty() && taken
+    }
+
     /// Node of the rank that failed.
     pub(super) fn node_of(attempt: &Attempt, rank: u32) -> Option<String> {
         protocol::read_exit(attempt, rank)

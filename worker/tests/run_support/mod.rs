@@ -25,6 +25,7 @@ pub(crate) fn create(root: &Path, experiment: &Experiment) -> RunDir {
         backend: BackendKind::Local,
         experiment_path: PathBuf::new(),
         repo: PathBuf::new(),
+        sweep: None,
     };
     RunDir::create(root, &manifest, &experiment.to_yaml()).expect("a run")
 }
