@@ -38,7 +38,7 @@ pub use options::{DEFAULT_SECRETS, Flag, MailType};
 pub use profile::Here;
 #[doc(hidden)]
 pub use ranges::ranged_keys;
-pub use resolved::RECIPE_SCHEMA;
+pub use resolved::{PATHS, RECIPE_SCHEMA};
 pub use schema::all_keys;
 pub use sections::*;
 pub use settings::{Settings, SettingsFile};

@@ -38,6 +38,16 @@ const OF_CHILDREN: &[(&str, &[Child])] = &[
     ("train.swalip_freeze_proto_iters", &[Child::Swalipv1]),
 ];
 
+impl Child {
+    /// Whether a key means anything to this child; one that does not is refused where it is not at its
+    /// default.
+    #[must_use]
+    pub fn reads(self, key: &str) -> bool {
+        let of = OF_CHILDREN.iter().find(|(name, _)| *name == key);
+        of.is_none_or(|(_, children)| children.contains(&self))
+    }
+}
+
 impl Rules<'_> {
     /// The key that says which child it is.
     fn child_key(&self) -> &'static str {

@@ -29,6 +29,14 @@ impl Base {
 }
 
 impl Child {
+    /// The child that is written so.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        CHILDREN
+            .into_iter()
+            .find_map(|(known, child)| (known == name).then_some(child))
+    }
+
     /// As it is written.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -94,6 +102,21 @@ pub(crate) fn split(name: &str) -> Result<(Base, &'static str, Child), String> {
         Some(meant) => format!("{wrong}; did you mean '{meant}'?"),
         None => wrong,
     })
+}
+
+impl Model {
+    /// `<base>_<vision>_<child>` of a resolved model; a tower of free dimensions is `VIT` or `CNEXT`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let vision = match &self.vision {
+            Some(Vision::Named(name)) => name,
+            Some(Vision::Vit(_)) => "VIT",
+            Some(Vision::ConvNext(_)) => "CNEXT",
+            None => "?",
+        };
+        let base = self.base.map_or("?", Base::name);
+        format!("{base}_{vision}_{}", self.child.map_or("?", Child::name))
+    }
 }
 
 /// Every name whose parts fit together.

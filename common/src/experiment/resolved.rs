@@ -48,6 +48,14 @@ pub(super) fn decides_numbers(key: &str) -> bool {
     !under("/cluster") && !NOT_RECIPE.into_iter().any(under)
 }
 
+/// Keys that hold paths in which `$NAME` stands for a variable, and `$$` for a dollar sign.
+pub const PATHS: [&str; 4] = [
+    "data.root",
+    "data.metadata",
+    "model.init_text_encoder",
+    "train.resume",
+];
+
 impl Experiment {
     /// An experiment of a name with every default, which names no model and no data yet.
     #[must_use]
@@ -82,12 +90,7 @@ impl Experiment {
             };
             map.retain(|key, _| key.as_str().is_none_or(|key| !unused(key)));
             // A dollar sign that is meant stays one when the file is submitted again.
-            for (section, key) in [
-                ("data", "root"),
-                ("data", "metadata"),
-                ("model", "init_text_encoder"),
-                ("train", "resume"),
-            ] {
+            for (section, key) in PATHS.iter().filter_map(|path| path.split_once('.')) {
                 let data = map.get_mut(section).and_then(|data| data.get_mut(key));
                 if let Some(serde_yaml::Value::String(path)) = data {
                     *path = path.replace('$', "$$");
@@ -96,6 +99,40 @@ impl Experiment {
         }
         // A tree of texts, numbers, lists and maps: YAML can say all of it.
         serde_yaml::to_string(&value).unwrap_or_default()
+    }
+
+    /// The same experiment as a person would write it: the keys that differ from their defaults, in order.
+    #[must_use]
+    pub fn to_short_yaml(&self) -> String {
+        use serde_yaml::Value;
+
+        let read = |text: &str| serde_yaml::from_str(text).unwrap_or(Value::Null);
+        let mut short: Value = read(&self.to_yaml());
+        let defaults = read(&Self::named("").to_yaml());
+        if let Some(map) = short.as_mapping_mut() {
+            for (section, keys) in map.iter_mut() {
+                let default = defaults.get(section);
+                let (Some(keys), Some(default)) = (keys.as_mapping_mut(), default) else {
+                    continue;
+                };
+                keys.retain(|key, value| default.get(key) != Some(value));
+            }
+            let parts = (self.model.base, &self.model.vision, self.model.child);
+            if let (Some(base), Some(Vision::Named(vision)), Some(child)) = parts
+                && let Some(Value::Mapping(model)) = map.get_mut("model")
+            {
+                let name = format!("{}_{vision}_{}", base.name(), child.name());
+                model.retain(|key, _| {
+                    !["base", "vision", "child"].contains(&key.as_str().unwrap_or_default())
+                });
+                let rest = std::mem::take(model);
+                model.insert("name".into(), name.into());
+                model.extend(rest);
+            }
+            let idle = |value: &Value| value.as_mapping().is_some_and(|keys| keys.is_empty());
+            map.retain(|key, value| !idle(value) && !(key == "seed" && *value == 0.into()));
+        }
+        serde_yaml::to_string(&short).unwrap_or_default()
     }
 
     /// Reads what [`Experiment::to_yaml`] wrote.
