@@ -21,6 +21,8 @@ mod rules;
 mod schema;
 mod sections;
 mod settings;
+mod track;
+mod track_rules;
 mod tree;
 mod vision;
 
@@ -38,6 +40,7 @@ pub use resolved::RECIPE_SCHEMA;
 pub use schema::all_keys;
 pub use sections::*;
 pub use settings::{Settings, SettingsFile};
+pub use track::{DEFAULT_TRACKING_NAME, Mlflow, Track, Wandb, WandbMode};
 pub use vision::{
     CONVNEXT_STRIDE, ConvNextArch, ConvNextDims, NAMED_IMAGE_SIZE, VISION_NAMES, Vision, VitArch,
     VitDims,

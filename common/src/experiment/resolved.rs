@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::cluster::Cluster;
 use super::rules::TRAINING;
-use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
+use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Train};
+use super::track::Track;
 use super::vision::Vision;
 use crate::checkpoint::sha256_hex;
 use crate::error::{Error, Result};

@@ -7,6 +7,7 @@ use super::diagnostic::{Place, Report};
 use super::names;
 use super::ranges;
 use super::sections::Experiment;
+use super::track_rules;
 use super::tree::{Node, Value};
 use super::vision::Vision;
 
@@ -39,6 +40,7 @@ pub(crate) fn check(
     if experiment.command.is_none() {
         resolve_model(experiment, written, report);
     }
+    track_rules::check(experiment, written, report, lookup);
     let mut rules = Rules {
         experiment,
         written,
