@@ -55,7 +55,15 @@ impl Mlflow {
         let database = folder.join("mlflow.db");
         let log = fs::File::create(folder.join("mlflow.log")).expect("a log");
         let child = Command::new(python)
-            .args(["-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"])
+            .args([
+                "-m",
+                "mlflow",
+                "server",
+                "--workers",
+                "1",
+                "--host",
+                "127.0.0.1",
+            ])
             .args(["--port", &port.to_string(), "--backend-store-uri"])
             .arg(format!("sqlite:///{}", database.display()))
             .arg("--default-artifact-root")
@@ -300,14 +308,23 @@ fn trackers_hold_every_number_once_and_their_failures_harm_nothing() {
     let about = &wandb["run"];
     assert_eq!(about["id"], *id);
     assert_eq!(about["config"]["optim"]["lr"], 1e-3);
-    assert_eq!((&about["project"], &about["entity"]), (&json!("pets"), &json!("lab")));
+    assert_eq!(
+        (&about["project"], &about["entity"]),
+        (&json!("pets"), &json!("lab"))
+    );
     assert_eq!(about["tags"], json!(["one", "two"]));
     assert_eq!(about["commit"], about["config"]["rocket"]["commit"]);
     assert_eq!(wandb["exit"], 0);
     assert_eq!(wandb["summary"]["_step"], STEPS);
-    assert_eq!(wandb["summary"]["loss"], plain.last().expect("a step")["loss"]);
+    assert_eq!(
+        wandb["summary"]["loss"],
+        plain.last().expect("a step")["loss"]
+    );
     for name in ["config.yaml", "wandb-metadata.json", "wandb-summary.json"] {
-        assert!(offline_run(&run).join("files").join(name).is_file(), "{name}");
+        assert!(
+            offline_run(&run).join("files").join(name).is_file(),
+            "{name}"
+        );
     }
     let folder_of = offline_run(&run);
     let folder_of = folder_of.to_str().expect("a text");
@@ -341,8 +358,16 @@ fn trackers_hold_every_number_once_and_their_failures_harm_nothing() {
     assert_eq!(curve(&run), plain, "losses differ");
     let said = log(&run);
     for name in ["TensorBoard", "Weights & Biases", "MLflow"] {
-        assert_eq!(count(&said, &format!("{name} could not be written")), 1, "{said}");
-        assert_eq!(count(&said, &format!("{name} has the numbers up to")), 1, "{said}");
+        assert_eq!(
+            count(&said, &format!("{name} could not be written")),
+            1,
+            "{said}"
+        );
+        assert_eq!(
+            count(&said, &format!("{name} has the numbers up to")),
+            1,
+            "{said}"
+        );
     }
     assert_eq!(count(&said, "rocket-worker track sync"), 3, "{said}");
 
@@ -358,7 +383,10 @@ fn trackers_hold_every_number_once_and_their_failures_harm_nothing() {
     };
     sync(&run);
     let [_, wandb, mlflow] = all_hold_everything(&python, &run, &uri);
-    assert_eq!((&wandb["exit"], &mlflow["status"]), (&json!(0), &json!("FINISHED")));
+    assert_eq!(
+        (&wandb["exit"], &mlflow["status"]),
+        (&json!(0), &json!("FINISHED"))
+    );
     let again = sync(&run);
     assert_eq!(count(&again, "MLflow: 0 new records"), 1, "{again}");
     all_hold_everything(&python, &run, &uri);
@@ -390,7 +418,8 @@ fn serve(answer: Option<&'static str>) -> (String, TcpListener) {
 fn a_server_that_hangs_or_answers_nonsense_harms_nothing() {
     let project = Project::new(12);
     let plain = curve(&project.finished(&project.submit(&overrides(12, None))));
-    let error = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\nConnection: close\r\n\r\noops";
+    let error =
+        "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\nConnection: close\r\n\r\noops";
     let page = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>";
     for (answer, said) in [
         (None, "timed out"),
@@ -405,12 +434,20 @@ fn a_server_that_hangs_or_answers_nonsense_harms_nothing() {
         let log = log(&run);
         assert!(log.contains(said), "no '{said}' in {log}");
         assert!(count(&log, "MLflow could not be written") <= 1, "{log}");
-        assert_eq!(count(&log, "MLflow has the numbers up to step 0"), 1, "{log}");
+        assert_eq!(
+            count(&log, "MLflow has the numbers up to step 0"),
+            1,
+            "{log}"
+        );
         assert!(run.join("tb").is_dir() && run.join("wandb").is_dir());
     }
     // What cannot work is refused before it starts.
     let secret = "track.mlflow=http://me:secret@host:5000";
     let refused = project.rocket(&["submit", "exp.yaml", "--set", secret]);
     assert_ne!(refused.status.code(), Some(0));
-    assert!(refused.err().contains("MLFLOW_TRACKING_PASSWORD"), "{}", refused.err());
+    assert!(
+        refused.err().contains("MLFLOW_TRACKING_PASSWORD"),
+        "{}",
+        refused.err()
+    );
 }
