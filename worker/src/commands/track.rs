@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{Experiment, Mlflow, Track, Wandb};
+use rocket_common::experiment::{Experiment, Mlflow, Track};
 use rocket_common::run_dir::RunDir;
 
 use crate::failure;
@@ -81,9 +81,7 @@ fn chosen(args: &Sync, chosen: Track) -> Track {
     });
     Track {
         tensorboard: args.tensorboard,
-        wandb: args
-            .wandb
-            .then(|| chosen.wandb.unwrap_or_else(Wandb::default)),
+        wandb: args.wandb.then(|| chosen.wandb.unwrap_or_default()),
         mlflow,
     }
 }

@@ -4,6 +4,7 @@
 //! which it goes on, at which TensorBoard drops what earlier files have: nothing is there twice, whatever
 //! of them reached the disk.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use rocket_common::host;
-use serde_json::Value;
 
 use super::event_file::EventFile;
 use super::records::{Position, Record};
@@ -29,6 +29,8 @@ pub struct TensorBoard {
     file: Option<EventFile>,
     /// Step of the last record that was written, from which the next file goes on.
     last: Position,
+    /// Names of all files that hold something.
+    files: BTreeSet<String>,
 }
 
 impl TensorBoard {
@@ -40,28 +42,24 @@ impl TensorBoard {
             story: story.clone(),
             file: None,
             last: Position::default(),
+            files: BTreeSet::new(),
         }
     }
 
     /// A name that comes after all others, in whichever order attempts find the time.
-    fn next_name(&self) -> Result<(PathBuf, bool)> {
-        let mut newest = None;
-        for entry in fs::read_dir(&self.folder)? {
-            let name = entry?.file_name();
-            let seconds = name.to_str().and_then(|name| {
-                let (seconds, _) = name.strip_prefix(PREFIX)?.split_once('.')?;
-                seconds.parse::<u64>().ok()
-            });
-            newest = newest.max(seconds);
-        }
+    fn next_name(names: &BTreeSet<String>) -> String {
+        let seconds = |name: &String| {
+            let (seconds, _) = name.strip_prefix(PREFIX)?.split_once('.')?;
+            seconds.parse::<u64>().ok()
+        };
+        let newest = names.iter().filter_map(seconds).max();
         let now = now() as u64;
         let seconds = newest.map_or(now, |newest| now.max(newest + 1));
-        let name = format!(
+        format!(
             "{PREFIX}{seconds:010}.{}.{}",
             host::name(),
             std::process::id()
-        );
-        Ok((self.folder.join(name), newest.is_some()))
+        )
     }
 
     fn introduction(&self) -> String {
@@ -97,14 +95,17 @@ impl Sink for TensorBoard {
         self.file = None;
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot create {}", self.folder.display()))?;
-        let (path, others) = self
-            .next_name()
+        let there = names(&self.folder)
             .with_context(|| format!("cannot read {}", self.folder.display()))?;
-        let saved = match &start.saved {
-            // Without the earlier files there is nothing to go on from.
-            Some(saved) if others => saved.position.step,
-            _ => 0,
-        };
+        let kept = start.saved.as_ref().and_then(|saved| {
+            let files: BTreeSet<String> = serde_json::from_value(saved.state.clone()).ok()?;
+            // Without all earlier files there is nothing to go on from.
+            (files.is_subset(&there)).then_some((files, saved.position.step))
+        });
+        let (files, saved) = kept.unwrap_or_default();
+        let others = !there.is_empty();
+        let name = Self::next_name(&there);
+        let path = self.folder.join(&name);
         let step = saved.min(start.last_step);
         let time = now();
         let write = || -> std::io::Result<EventFile> {
@@ -119,6 +120,8 @@ impl Sink for TensorBoard {
         };
         let file = write().with_context(|| format!("cannot write {}", path.display()))?;
         self.file = Some(file);
+        self.files = files;
+        self.files.insert(name);
         self.last = Position { step, seen: 0 };
         Ok(self.last)
     }
@@ -144,7 +147,7 @@ impl Sink for TensorBoard {
             .with_context(|| format!("cannot sync {}", file.path().display()))?;
         Ok(Saved {
             position: self.last,
-            state: Value::Null,
+            state: serde_json::to_value(&self.files)?,
         })
     }
 
@@ -160,6 +163,18 @@ impl Sink for TensorBoard {
     fn place(&self) -> String {
         format!("tensorboard --logdir {}", self.folder.display())
     }
+}
+
+/// Names of the event files of a folder.
+fn names(folder: &Path) -> std::io::Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) {
+            names.insert(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Fails if a file that is being written was removed, which writing does not notice.
