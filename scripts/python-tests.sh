@@ -26,7 +26,10 @@ if ! stamped "$env/.stamp" "$want" || ! [ -x "$env/bin/python" ]; then
             fail "pip could not install $list. Its last lines are above; check the network and run this again."
         }
     done
-    "$env/bin/python" -W error::ImportWarning -c 'import torch, timm, safetensors, open_clip' >.build/pip.log 2>&1 || {
+    {
+        "$env/bin/python" -W error::ImportWarning -c 'import torch, timm, safetensors, open_clip' &&
+            "$env/bin/python" -c 'import mlflow, tensorboard, wandb'
+    } >.build/pip.log 2>&1 || {
         tail -n 5 .build/pip.log >&2
         fail "the packages of ${lists[*]} were installed, but do not load. The last lines are above."
     }

@@ -349,6 +349,15 @@ fn trackers_hold_every_number_once_and_their_failures_harm_nothing() {
     let id = project.submit(&overrides(STEPS, Some(&uri)));
     let run = runs.join(&id);
     wait_for_step(&run, 8);
+    let mut worker = project.command("rocket-worker");
+    let early = worker.args(["track", "sync"]).arg(&run).output();
+    let early = early.expect("rocket-worker starts");
+    assert_eq!(early.status.code(), Some(2), "{}", early.err());
+    assert!(
+        early.err().contains("it writes to its trackers itself"),
+        "{}",
+        early.err()
+    );
     server.kill();
     fs::remove_dir_all(run.join("wandb")).expect("an offline run");
     fs::write(run.join("wandb"), "in the way").expect("written");

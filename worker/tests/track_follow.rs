@@ -110,6 +110,19 @@ fn only(folder: &Path, part: &str) -> PathBuf {
     found.pop().expect("one")
 }
 
+/// TensorBoard shows every number of the steps up to `last`, once.
+#[track_caller]
+fn all_are_in(tensorboard: &Value, last: u64) {
+    let loss: Vec<Value> = (1..=last)
+        .map(|step| json!([step, f64::from((1.0 / step as f64) as f32)]))
+        .collect();
+    assert_eq!(tensorboard["scalars"]["loss"], json!(loss));
+    let scores: Vec<Value> = (1..=last / 4)
+        .map(|nth| json!([nth * 4, nth as f64 * 4.0]))
+        .collect();
+    assert_eq!(tensorboard["scalars"]["b/z_top1"], json!(scores));
+}
+
 /// Steps 1 to 20, over attempts that were killed, rolled back and torn.
 #[test]
 fn files_hold_each_number_once_whatever_was_killed() {
@@ -155,12 +168,16 @@ fn files_hold_each_number_once_whatever_was_killed() {
         follower.finish(Ending::Paused).expect("written");
     }
     assert!(!log().with_extension("wandb.synced").exists());
-    for folder in ["tb", "wandb"] {
-        let kept = run.path().join(folder);
-        if folder == "tb" {
-            fs::remove_dir_all(&kept).expect("removed");
-        }
-    }
+    let events = run.path().join("tb");
+    all_are_in(&read(&python, "tensorboard", &events), 16);
+    let first = fs::read_dir(&events)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path());
+    fs::remove_file(first.min().expect("a file")).expect("removed");
+    let mut fourth = followers(&run, &experiment.track).remove(0);
+    fourth.finish(Ending::Paused).expect("written");
+    all_are_in(&read(&python, "tensorboard", &events), 16);
+    fs::remove_dir_all(&events).expect("removed");
     train(&mut file, 17..=20);
     assert!(third[0].catch_up().is_err(), "the event file is gone");
     catch_up(&mut third);
@@ -169,15 +186,7 @@ fn files_hold_each_number_once_whatever_was_killed() {
     }
 
     let steps: Vec<u64> = (1..=20).collect();
-    let tensorboard = read(&python, "tensorboard", &run.path().join("tb"));
-    let loss = &tensorboard["scalars"]["loss"];
-    let wanted: Vec<Value> = steps
-        .iter()
-        .map(|step| json!([step, f64::from((1.0 / *step as f64) as f32)]))
-        .collect();
-    assert_eq!(*loss, json!(wanted));
-    let scores = json!([[4, 4.0], [8, 8.0], [12, 12.0], [16, 16.0], [20, 20.0]]);
-    assert_eq!(tensorboard["scalars"]["b/z_top1"], scores);
+    all_are_in(&read(&python, "tensorboard", &events), 20);
 
     let wandb = read(&python, "wandb", &log());
     let rows = wandb["history"].as_array().expect("rows");
@@ -406,4 +415,42 @@ fn the_end_waits_for_no_server_longer_than_it_may() {
     }
     assert!(run.path().join("track/tensorboard.json").is_file());
     drop(listener);
+}
+
+/// A limit on the length of files stands in for a disk that is full: a write stops in the middle.
+#[test]
+fn a_full_disk_leaves_nothing_torn_behind() {
+    let Some(python) = python() else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let experiment = experiment("{tensorboard: true, wandb: true}");
+    let run = run_support::create(dir.path(), &experiment);
+    let mut file = metrics(&run, 0);
+    train(&mut file, 1..=1000);
+    let sync = |limit: &str| {
+        let worker = env!("CARGO_BIN_EXE_rocket-worker");
+        let script = format!("trap '' XFSZ; ulimit -f {limit}; exec \"$0\" track sync \"$1\"");
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script, worker]).arg(run.path());
+        shell.output().expect("bash starts")
+    };
+    let full = sync("20");
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{said}");
+    for name in ["TensorBoard", "Weights & Biases"] {
+        assert!(
+            said.contains(&format!("{name} could not be synced: cannot write")),
+            "{said}"
+        );
+    }
+    let whole = sync("unlimited");
+    assert!(
+        whole.status.success(),
+        "{}",
+        String::from_utf8_lossy(&whole.stderr)
+    );
+    all_are_in(&read(&python, "tensorboard", &run.path().join("tb")), 1000);
+    let folder = only(&run.path().join("wandb"), "offline-run");
+    let wandb = read(&python, "wandb", &only(&folder, ".wandb"));
+    assert_eq!(wandb["history"].as_array().map(Vec::len), Some(1000));
+    assert_eq!(wandb["exit"], Value::Null, "it has not ended");
 }

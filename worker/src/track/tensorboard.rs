@@ -31,6 +31,8 @@ pub struct TensorBoard {
     last: Position,
     /// Names of all files that hold something.
     files: BTreeSet<String>,
+    /// Whether the open file holds no number yet.
+    empty: bool,
 }
 
 impl TensorBoard {
@@ -43,6 +45,7 @@ impl TensorBoard {
             file: None,
             last: Position::default(),
             files: BTreeSet::new(),
+            empty: true,
         }
     }
 
@@ -92,7 +95,10 @@ impl Sink for TensorBoard {
     }
 
     fn open(&mut self, start: &Start) -> Result<Position> {
-        self.file = None;
+        // Tried again and again, it leaves no file each time.
+        if let Some(file) = self.file.take().filter(|_| self.empty) {
+            let _ = fs::remove_file(file.path());
+        }
         fs::create_dir_all(&self.folder)
             .with_context(|| format!("cannot create {}", self.folder.display()))?;
         let there = names(&self.folder)
@@ -118,7 +124,12 @@ impl Sink for TensorBoard {
             }
             Ok(file)
         };
-        let file = write().with_context(|| format!("cannot write {}", path.display()))?;
+        let file = write()
+            .inspect_err(|_| {
+                let _ = fs::remove_file(&path);
+            })
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        self.empty = true;
         self.file = Some(file);
         self.files = files;
         self.files.insert(name);
@@ -129,6 +140,7 @@ impl Sink for TensorBoard {
     fn write(&mut self, records: &[Record]) -> Result<()> {
         let file = self.file.as_mut().context("it is not open")?;
         still_there(file.path(), file.file())?;
+        self.empty = false;
         file.scalars(records)
             .with_context(|| format!("cannot write {}", file.path().display()))?;
         if let Some(last) = records.last() {

@@ -79,7 +79,8 @@ impl Trackers {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
                 Err(RecvTimeoutError::Timeout) => "it takes too long".to_owned(),
-                Err(RecvTimeoutError::Disconnected) => "it was given up".to_owned(),
+                // Superseded, and with it the whole attempt; a defect has said itself what it is.
+                Err(RecvTimeoutError::Disconnected) => continue,
             };
             let reached = *thread
                 .reached
