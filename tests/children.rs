@@ -54,7 +54,7 @@ fn scores(run: &Path) -> Vec<Value> {
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     let mut found: Vec<Value> = lines.filter(|line| line["kind"] == "eval").collect();
     for line in &mut found {
-        line.as_object_mut().expect("an object").remove("seconds");
+        line.as_object_mut().expect("an object").remove("time");
     }
     found
 }

@@ -90,7 +90,7 @@ fn unknown_keys_name_the_nearest() {
         "lr: 1e-3",
         "trian: {}",
         "train.epochs: 3",
-        "track: {wandb: true}",
+        "track: {wanb: true}",
         "sweep: {optim.lr: [1, 2]}",
         "optim: {<<: {lr: 1}}",
         "zzz: 1",

@@ -26,6 +26,8 @@ enum Command {
     Parity(commands::parity::Args),
     /// Write a checkpoint in another program's form.
     Convert(commands::convert::Args),
+    /// Bring TensorBoard, Weights & Biases and MLflow what they miss of a run.
+    Track(commands::track::Args),
     /// Measure a step of an experiment's model.
     Bench(commands::bench::Args),
 }
@@ -40,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(args),
         Command::Parity(args) => commands::parity::run(args),
         Command::Convert(args) => commands::convert::run(args),
+        Command::Track(args) => commands::track::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };
     let kind = result.unwrap_or_else(|error| {

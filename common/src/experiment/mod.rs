@@ -24,6 +24,8 @@ mod sections;
 mod settings;
 mod sweep;
 mod sweep_read;
+mod track;
+mod track_rules;
 mod tree;
 mod vision;
 
@@ -43,6 +45,7 @@ pub use schema::all_keys;
 pub use sections::*;
 pub use settings::{Settings, SettingsFile};
 pub use sweep::{Point, Reading, Sweep, parse_any, point_identity};
+pub use track::{DEFAULT_TRACKING_NAME, Mlflow, Track, Wandb, WandbMode};
 pub use vision::{
     CONVNEXT_STRIDE, ConvNextArch, ConvNextDims, NAMED_IMAGE_SIZE, VISION_NAMES, Vision, VitArch,
     VitDims,

@@ -1,7 +1,7 @@
 //! Model names: `<base>_<vision>_<child>`.
 
-use super::sections::{Base, Child};
-use super::vision::VISION_NAMES;
+use super::sections::{Base, Child, Model};
+use super::vision::{VISION_NAMES, Vision};
 use crate::run_dir::suggest;
 
 /// Bases as they are written.

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::cluster::Cluster;
 use super::notify::Notify;
 use super::rules::TRAINING;
-use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
+use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Train};
+use super::track::Track;
 use super::vision::Vision;
 use crate::checkpoint::sha256_hex;
 use crate::error::{Error, Result};
@@ -130,7 +131,7 @@ impl Experiment {
                 model.extend(rest);
             }
             let idle = |value: &Value| value.as_mapping().is_some_and(|keys| keys.is_empty());
-            map.retain(|key, value| !idle(value) && !(key == "seed" && *value == 0.into()));
+            map.retain(|key, value| !idle(value) && !(key == "seed" && value.as_u64() == Some(0)));
         }
         serde_yaml::to_string(&short).unwrap_or_default()
     }

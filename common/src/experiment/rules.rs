@@ -8,6 +8,7 @@ use super::names;
 use super::notify;
 use super::ranges;
 use super::sections::Experiment;
+use super::track_rules;
 use super::tree::{Node, Value};
 use super::vision::Vision;
 
@@ -40,6 +41,7 @@ pub(crate) fn check(
     if experiment.command.is_none() {
         resolve_model(experiment, written, report);
     }
+    track_rules::check(experiment, written, report, lookup);
     let mut rules = Rules {
         experiment,
         written,

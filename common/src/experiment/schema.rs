@@ -6,7 +6,8 @@ use super::cluster::Cluster;
 use super::de::Mistake;
 use super::diagnostic::Report;
 use super::notify::Notify;
-use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Track, Train};
+use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Train};
+use super::track::{Mlflow, Track, Wandb};
 use super::tree::{Entry, Node, Value, join};
 use super::vision::{ConvNextDims, VitDims};
 use crate::run_dir::suggest;
@@ -136,6 +137,13 @@ pub(crate) fn clean<T: DeserializeOwned>(node: &mut Node, path: &str, report: &m
         }
         if path == "model" && entry.key == "vision" && matches!(entry.node.value, Value::Map(_)) {
             return clean_dims(entry, report);
+        }
+        if path == "track" && matches!(entry.node.value, Value::Map(_)) {
+            match entry.key.as_str() {
+                "wandb" => clean::<Wandb>(&mut entry.node, "track.wandb", report),
+                "mlflow" => clean::<Mlflow>(&mut entry.node, "track.mlflow", report),
+                _ => {}
+            }
         }
         if matches!(entry.node.value, Value::Map(_)) {
             clean_each::<T>(entry, path, report);

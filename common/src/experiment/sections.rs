@@ -9,6 +9,7 @@ use super::bytes::Bytes;
 use super::cluster::Cluster;
 use super::every::Every;
 use super::notify::Notify;
+use super::track::Track;
 use super::vision::Vision;
 
 /// One experiment, resolved: exactly what is stored, shown, hashed and run.
@@ -586,8 +587,3 @@ impl Default for Eval {
         }
     }
 }
-
-/// `track:`. `metrics.jsonl` is always written.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Track {}

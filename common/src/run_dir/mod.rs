@@ -10,6 +10,7 @@
 //!   attempts/000/            control, rendezvous, supervisor log, ranks/         [Attempt]
 //!   checkpoints/step-00001200/                                                   [crate::checkpoint]
 //!   metrics.jsonl  eval/  DONE
+//!   tb/  wandb/  track/      what trackers hold of metrics.jsonl, and how far they are
 //! ```
 
 mod attempt;

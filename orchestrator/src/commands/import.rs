@@ -35,7 +35,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for note in &derived.notes {
         eprintln!("note: {note}");
     }
-    let text = format!("# {}\n{}", derived.command, derived.experiment.to_short_yaml());
+    let text = format!(
+        "# {}\n{}",
+        derived.command,
+        derived.experiment.to_short_yaml()
+    );
     match &args.output {
         None => output::print(&text)?,
         Some(path) if path.exists() => {

@@ -53,10 +53,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", requires = "check")]
     against: Option<PathBuf>,
     /// With --check: the folder of earlier runs of the same names
-    #[arg(long, value_name = "DIR", requires = "check", conflicts_with = "against")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "check",
+        conflicts_with = "against"
+    )]
     against_runs: Option<PathBuf>,
     /// With --against-runs: how far off a mean may be, a fraction of 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.01, requires = "against_runs")]
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value_t = 0.01,
+        requires = "against_runs"
+    )]
     tolerance: f64,
     /// With --check: print a table of Markdown
     #[arg(long, requires = "check", conflicts_with = "json")]
@@ -98,14 +108,21 @@ fn only(list: Vec<Derived>, globs: &[String]) -> Result<Vec<Derived>> {
     let mut matchers = Vec::new();
     for glob in globs {
         let compiled = Glob::new(glob).map_err(|error| {
-            Error::new(ExitKind::Usage, format!("--only '{glob}' is no pattern: {error}"))
+            Error::new(
+                ExitKind::Usage,
+                format!("--only '{glob}' is no pattern: {error}"),
+            )
         })?;
         matchers.push(compiled.compile_matcher());
     }
     let names: Vec<String> = list.iter().map(|run| run.experiment.name.clone()).collect();
     let kept: Vec<Derived> = list
         .into_iter()
-        .filter(|run| matchers.iter().any(|glob| glob.is_match(&run.experiment.name)))
+        .filter(|run| {
+            matchers
+                .iter()
+                .any(|glob| glob.is_match(&run.experiment.name))
+        })
         .collect();
     if kept.is_empty() {
         let first = names.first().map_or("none", String::as_str);
@@ -164,8 +181,8 @@ impl<'a> Listed<'a> {
 impl Report for Listed<'_> {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut section: &[String] = &[];
-        let mut table = Table::new(&["LINE", "NAME", "MODEL", "DATA", "EPOCHS", "SEED"])
-            .right(&[0, 4, 5]);
+        let mut table =
+            Table::new(&["LINE", "NAME", "MODEL", "DATA", "EPOCHS", "SEED"]).right(&[0, 4, 5]);
         for (index, run) in self.runs.iter().enumerate() {
             if run.section != section || index == 0 {
                 section = run.section;

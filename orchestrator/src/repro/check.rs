@@ -77,7 +77,9 @@ impl Results {
     fn mean(&self, names: &[&str], metric: &str) -> Option<f64> {
         let runs = names.iter().filter_map(|name| self.0.get(*name)).flatten();
         let done = runs.filter(|run| run.status == Status::Finished);
-        let values: Vec<f64> = done.filter_map(|run| run.metrics.get(metric).copied()).collect();
+        let values: Vec<f64> = done
+            .filter_map(|run| run.metrics.get(metric).copied())
+            .collect();
         (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     }
 }
@@ -216,7 +218,10 @@ fn group_name(name: &str) -> String {
 }
 
 fn rows(group: &[&Derived], results: &Results, source: &Source) -> Vec<Row> {
-    let names: Vec<&str> = group.iter().map(|run| run.experiment.name.as_str()).collect();
+    let names: Vec<&str> = group
+        .iter()
+        .map(|run| run.experiment.name.as_str())
+        .collect();
     let name = group_name(names[0]);
     let mut open = Vec::new();
     let mut done: Vec<&Found> = Vec::new();

@@ -48,7 +48,7 @@ impl Expected {
 
     /// What is expected of the runs of a name: metric, value and tolerance.
     pub(super) fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64, f64)> {
-        let rows = self.0.iter().filter(|row| row.name.is_match(name));
+        let rows = self.0.iter().filter(move |row| row.name.is_match(name));
         rows.map(|row| (row.metric.as_str(), row.value, row.tolerance))
     }
 }

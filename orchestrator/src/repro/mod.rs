@@ -150,7 +150,11 @@ fn points(command: &list::Command) -> Vec<Point> {
                 let switch = given.values.is_empty();
                 flags.push(Given {
                     flag: given.flag,
-                    values: if switch { Vec::new() } else { vec![value.to_owned()] },
+                    values: if switch {
+                        Vec::new()
+                    } else {
+                        vec![value.to_owned()]
+                    },
                 });
                 let joint = if switch { "" } else { "_" };
                 suffix.push_str(&format!(
@@ -225,7 +229,9 @@ mod tests {
         let keys = rocket_common::experiment::all_keys();
         for flag in flags::FLAGS {
             use flags::Fate;
-            if let Fate::Key(key) | Fate::Text(key) | Fate::Pair(key) | Fate::Set(key, _) = flag.fate {
+            if let Fate::Key(key) | Fate::Text(key) | Fate::Pair(key) | Fate::Set(key, _) =
+                flag.fate
+            {
                 assert!(keys.iter().any(|known| known == key), "{key}");
             }
         }

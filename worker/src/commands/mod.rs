@@ -5,4 +5,5 @@ pub mod convert;
 pub mod eval;
 pub mod parity;
 mod parity_against;
+pub mod track;
 pub mod train;

@@ -1,8 +1,10 @@
-//! `metrics.jsonl`: one JSON object a line, `{"kind", "step", ...scalars}`.
+//! `metrics.jsonl`: one JSON object a line, `{"kind", "step", ...scalars, "time"}`; the time is in seconds
+//! since 1970.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -59,6 +61,10 @@ impl Tracker for MetricsFile {
                 .iter()
                 .map(|(name, value)| (name.clone(), value.clone())),
         );
+        // About the machine, as what the caller puts last.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let time = now.unwrap_or_default().as_millis() as f64 / 1e3;
+        line.insert("time".to_owned(), time.into());
         let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
         // One write per line: a kill between two leaves whole lines only.

@@ -42,7 +42,7 @@ pub use save::BEST_METRIC;
 
 use crate::model::Batch;
 use crate::rank::{Place, RankContext};
-use crate::track::{RecordKind, Tracker};
+use crate::track::{Ending, RecordKind, Tracker, Trackers};
 
 /// How far a rank is, as seen from outside of its loop.
 #[derive(Debug, Default)]
@@ -86,7 +86,20 @@ pub fn run(
     store: Option<Store>,
     progress: &Progress,
 ) -> Result<EndRecord> {
-    let mut session = Session::start(place, context, run, store)?;
+    let session = Session::start(place, context, run, store)?;
+    // From here on the metrics are this attempt's. The trackers follow them and nobody follows the trackers.
+    let trackers = context
+        .is_lead()
+        .then(|| Trackers::start(run, context.attempt, &session.experiment.track));
+    let result = drive(session, progress);
+    if let Some(trackers) = trackers {
+        trackers.finish(Ending::of(&result));
+    }
+    result
+}
+
+/// Makes step after step.
+fn drive(mut session: Session<'_>, progress: &Progress) -> Result<EndRecord> {
     progress.step.store(session.state.step, Ordering::Relaxed);
     // Some rank may have been told to stop while all were starting.
     let mut stop = session.agree_to_stop()?;
