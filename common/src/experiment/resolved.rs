@@ -8,7 +8,7 @@ use super::cluster::Cluster;
 use super::notify::Notify;
 use super::rules::TRAINING;
 use super::sections::{Augment, Data, Eval, Experiment, Model, Optim, Text, Train};
-use super::track::Track;
+use super::track::{Mlflow, Track, Wandb};
 use super::vision::Vision;
 use crate::checkpoint::sha256_hex;
 use crate::error::{Error, Result};
@@ -109,7 +109,13 @@ impl Experiment {
 
         let read = |text: &str| serde_yaml::from_str(text).unwrap_or(Value::Null);
         let mut short: Value = read(&self.to_yaml());
-        let defaults = read(&Self::named("").to_yaml());
+        let named = Self::named("");
+        let mut defaults = read(&named.to_yaml());
+        if let Some(map) = defaults.as_mapping_mut() {
+            // Left out where they are the default as a whole.
+            let value = |section: &Track| serde_yaml::to_value(section).unwrap_or(Value::Null);
+            map.insert("track".into(), value(&named.track));
+        }
         if let Some(map) = short.as_mapping_mut() {
             for (section, keys) in map.iter_mut() {
                 let default = defaults.get(section);
@@ -117,6 +123,14 @@ impl Experiment {
                     continue;
                 };
                 keys.retain(|key, value| default.get(key) != Some(value));
+            }
+            let wandb = self.track.wandb == Some(Wandb::default());
+            let mlflow = self.track.mlflow == Some(Mlflow::default());
+            for (key, plain) in [("wandb", wandb), ("mlflow", mlflow)] {
+                let tracker = map.get_mut("track").and_then(|track| track.get_mut(key));
+                if let Some(tracker) = tracker.filter(|_| plain) {
+                    *tracker = true.into();
+                }
             }
             let parts = (self.model.base, &self.model.vision, self.model.child);
             if let (Some(base), Some(Vision::Named(vision)), Some(child)) = parts

@@ -113,6 +113,12 @@ pub(super) fn derive(
         }
     }
     drop_idle(&mut settings, &mut notes);
+    if sets
+        .iter()
+        .any(|set| PARTS.iter().any(|part| set.starts_with(part)))
+    {
+        take_apart(&mut settings);
+    }
     settings.push(Setting {
         key: "name",
         value: quoted("name", &format!("{name}{suffix}")),
@@ -122,6 +128,26 @@ pub(super) fn derive(
     notes.sort();
     notes.dedup();
     Ok(Derived { experiment, notes })
+}
+
+/// Parts of a model's name that can be given by themselves.
+const PARTS: [&str; 3] = ["model.base", "model.vision", "model.child"];
+
+/// The model by its parts, of which an override can be one, and not by its name.
+fn take_apart(settings: &mut Vec<Setting>) {
+    let Some(place) = settings.iter().position(|one| one.key == "model.name") else {
+        return;
+    };
+    let name = settings[place].value.trim_matches('"').to_owned();
+    let parts: Vec<&str> = name.split('_').collect();
+    if parts.len() == PARTS.len() {
+        let flag = settings.remove(place).flag;
+        settings.extend(PARTS.iter().zip(parts).map(|(key, part)| Setting {
+            key,
+            value: quoted(key, part),
+            flag: flag.clone(),
+        }));
+    }
 }
 
 /// Takes out what the model's child does not read, which is refused in an experiment and has no effect in

@@ -15,15 +15,14 @@ pub(super) struct Command {
     pub(super) line: usize,
     /// Headings above it, the outermost first.
     pub(super) section: Vec<String>,
-    /// Its words, without the program's.
-    pub(super) words: Vec<String>,
+
     pub(super) flags: Vec<Given>,
     /// Each is a grid of its own.
     pub(super) grids: Vec<Grid>,
 }
 
 /// Flags with several values each.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Grid {
     pub(super) line: usize,
     /// A flag, and its values.
@@ -112,23 +111,20 @@ fn of_text(text: &str) -> Result<Vec<Command>, Vec<Mistake>> {
                 }
             }
             match grid(number, &words) {
-                Ok(grid) => commands.last_mut().into_iter().for_each(|command| {
-                    command.grids.push(Grid {
-                        line: grid.line,
-                        axes: grid.axes.clone(),
-                    });
-                }),
+                Ok(grid) => commands
+                    .last_mut()
+                    .into_iter()
+                    .for_each(|command| command.grids.push(grid.clone())),
                 Err(found) => mistakes.extend(found.into_iter().map(|text| (number, text))),
             }
             continue;
         }
         open = Some(false);
-        match command(words) {
-            Ok((words, flags)) => {
+        match command(&words) {
+            Ok(flags) => {
                 commands.push(Command {
                     line: number,
                     section: headings.iter().map(|(_, title)| title.clone()).collect(),
-                    words,
                     flags,
                     grids: Vec::new(),
                 });
@@ -166,11 +162,11 @@ fn lines(text: &str) -> Vec<(usize, String)> {
     all
 }
 
-/// One command line, as a list or a person has it: the words behind the program, and their flags.
+/// The flags of one command line, as a list or a person has it.
 ///
 /// # Errors
 /// Every mistake, a sentence each.
-pub(super) fn command(words: Vec<String>) -> Result<(Vec<String>, Vec<Given>), Vec<String>> {
+pub(super) fn command(words: &[String]) -> Result<Vec<Given>, Vec<String>> {
     let is_program = |word: &String| {
         let name = Path::new(word).file_name();
         name.is_some_and(|name| PROGRAMS.iter().any(|program| name == *program))
@@ -179,16 +175,14 @@ pub(super) fn command(words: Vec<String>) -> Result<(Vec<String>, Vec<Given>), V
         Some(place) => place + 1,
         None if words.first().is_some_and(|word| word.starts_with('-')) => 0,
         None => {
-            let all = PROGRAMS.join(" or ");
+            let all = PROGRAMS.join(" nor ");
             return Err(vec![format!(
                 "'{}' starts neither {all}",
                 words.first().map_or("", String::as_str)
             )]);
         }
     };
-    let words = words[begin..].to_vec();
-    let flags = parse(&words)?;
-    Ok((words, flags))
+    parse(&words[begin..])
 }
 
 fn grid(line: usize, words: &[String]) -> Result<Grid, Vec<String>> {

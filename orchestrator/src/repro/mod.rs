@@ -105,7 +105,7 @@ pub(crate) fn one(words: &[String], map: &Map, sets: &[String]) -> Result<Derive
         let lines: Vec<String> = found;
         Error::new(ExitKind::Usage, lines.join("\nerror: "))
     };
-    let (_, flags) = list::command(words.to_vec()).map_err(wrong)?;
+    let flags = list::command(words).map_err(wrong)?;
     let derived = derive::derive(&flags, "", map, sets).map_err(wrong)?;
     Ok(Derived {
         line: 1,
