@@ -11,7 +11,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Project, Text, curve, last_step};
+use support::{Project, Text, curve, last_step, pid_of_rank};
 
 /// Enough of them that a run still goes on when something is done to it in its first.
 const STEPS: u64 = 300;
@@ -133,7 +133,7 @@ fn overrides(steps: u64, uri: Option<&str>) -> Vec<String> {
     let mut set = vec![
         format!("train.max_steps={steps}"),
         "train.print_freq=1".to_owned(),
-        "train.checkpoint_every=1000 steps".to_owned(),
+        "train.checkpoint_every=50 steps".to_owned(),
         "train.batch_size=8".to_owned(),
         format!("eval.eval_freq={}", if steps < 100 { 2 } else { 10 }),
     ];
@@ -290,22 +290,23 @@ fn trackers_hold_every_number_once_and_their_failures_harm_nothing() {
     let plain = curve(&plain);
     server = server.wait();
 
-    // Interrupted: two attempts.
+    // Interrupted as agreed, and killed: the steps since the last checkpoint are done twice.
     let id = project.submit(&overrides(STEPS, Some(&uri)));
     let run = runs.join(&id);
     wait_for_step(&run, 12);
     project.rocket(&["preempt", &id]).ok();
+    wait_for_step(&run, 130);
+    let lead = pid_of_rank(&run, 0).to_string();
+    let killed = Command::new("kill").args(["-9", &lead]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
     project.finished(&id);
-    assert_eq!(
-        project.status(&id)["resumptions"].as_u64(),
-        Some(1),
-        "the run was not interrupted"
-    );
+    let status = project.status(&id);
+    assert_eq!(status["resumptions"].as_u64(), Some(2), "{status:#}");
     assert_eq!(curve(&run), plain, "losses differ");
     let [tensorboard, wandb, mlflow] = all_hold_everything(&python, &run, &uri);
     assert_eq!(count(&log(&run), "WARN"), 0, "{}", log(&run));
 
-    assert_eq!(tensorboard["files"], 2);
+    assert_eq!(tensorboard["files"], 3);
     let text = tensorboard["texts"]["experiment/text_summary"][0].as_str();
     assert!(text.is_some_and(|text| text.contains("lr: 0.001") && text.contains(&id)));
 
