@@ -124,12 +124,18 @@ impl Experiment {
                 };
                 keys.retain(|key, value| default.get(key) != Some(value));
             }
-            let wandb = self.track.wandb == Some(Wandb::default());
-            let mlflow = self.track.mlflow == Some(Mlflow::default());
-            for (key, plain) in [("wandb", wandb), ("mlflow", mlflow)] {
+            let trackers = [
+                ("wandb", serde_yaml::to_value(Wandb::default())),
+                ("mlflow", serde_yaml::to_value(Mlflow::default())),
+            ];
+            for (key, default) in trackers {
                 let tracker = map.get_mut("track").and_then(|track| track.get_mut(key));
-                if let Some(tracker) = tracker.filter(|_| plain) {
-                    *tracker = true.into();
+                let default = default.unwrap_or(Value::Null);
+                if let Some(Value::Mapping(keys)) = tracker {
+                    keys.retain(|key, value| default.get(key) != Some(value));
+                    if keys.is_empty() {
+                        map["track"][key] = true.into();
+                    }
                 }
             }
             let parts = (self.model.base, &self.model.vision, self.model.child);
@@ -145,7 +151,8 @@ impl Experiment {
                 model.extend(rest);
             }
             let idle = |value: &Value| value.as_mapping().is_some_and(|keys| keys.is_empty());
-            map.retain(|key, value| !idle(value) && !(key == "seed" && value.as_u64() == Some(0)));
+            let zero = |value: &Value| value.as_u64() == Some(0);
+            map.retain(|key, value| !idle(value) && (key != "seed" || !zero(value)));
         }
         serde_yaml::to_string(&short).unwrap_or_default()
     }

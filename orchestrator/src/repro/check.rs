@@ -268,8 +268,12 @@ fn rows(group: &[&Derived], results: &Results, source: &Source) -> Vec<Row> {
         let value = |run: &&Found| run.metrics.get(metric.as_ref()?).copied();
         let values: Vec<f64> = done.iter().filter_map(value).collect();
         let (mean, deviation) = statistics(&values);
+        let count = match metric {
+            Some(_) => values.len(),
+            None => done.len(),
+        };
         let verdict = match (mean, expected, tolerance) {
-            _ if values.len() < group.len() => Verdict::Open,
+            _ if count < group.len() => Verdict::Open,
             (Some(mean), Some(expected), Some(around)) if (mean - expected).abs() <= around => {
                 Verdict::Met
             }
@@ -279,7 +283,7 @@ fn rows(group: &[&Derived], results: &Results, source: &Source) -> Vec<Row> {
         Row {
             name: name.clone(),
             metric,
-            count: values.len(),
+            count,
             wanted: group.len(),
             mean,
             deviation,

@@ -143,7 +143,7 @@ pub(super) const FLAGS: &[Flag] = {
         flag("--dist-backend", Nothing(true, "is NCCL on GPUs and Gloo elsewhere")),
         flag("--seed", Key("seed")),
         flag("--gpu", Nothing(true, LAUNCHER)),
-        flag("--wandb", Set("track.wandb", "true")),
+        flag("--wandb", Set("track.wandb", "{project: clip-rocket}")),
         flag("--offline", Nothing(false, "is how runs are recorded always; 'wandb sync' brings them to a server")),
         flag("--name", Own(true)),
         flag("--ngpus", Key("cluster.gpus_per_node")),
