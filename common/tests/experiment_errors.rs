@@ -144,8 +144,6 @@ fn ranges_and_contradictions() {
         "augment: {multicrop_min_scale: 0.9, multicrop_max_scale: 0.5}",
         "augment: {weak_augment: true, strong_augment: true}",
         "augment: {byol_augment: true, num_augs: 3}",
-        "text: {text_augment: true}",
-        "text: {text_augment: true, synonym_replacement_prob: 0.1}",
         "text: {text_augment: true, synonym_replacement_prob: 0, random_swap_prob: 0, random_deletion_prob: 0}",
         "optim: {warmup_epochs: 30}",
         "cluster: {gpus_per_node: 0}",
@@ -280,6 +278,10 @@ fn children_and_what_their_losses_rest_on() {
         ("{name: CL2L_R50_BARLIP, momentum: true}", ""),
         ("{name: CL2L_R50_CL2L, momentum: true}", ""),
         ("{name: CLIP_R50_CLIP, detach_proj: true}", ""),
+        (
+            "{name: CLIP_R50_CLIP}",
+            "train: {loss_avg_or_sum: sum, label_smoothing: 0.1}",
+        ),
         ("{name: CL2L_R50_CL2L, detach_proj: true}", ""),
         (
             "{name: CL2L_R50_CL2L, detach_proj: true}",

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{self, Diagnostic, Experiment, Reading};
+use rocket_common::experiment::{self, Dataset, Diagnostic, Experiment, Reading};
 
 use crate::settings::Configuration;
 
@@ -115,11 +115,20 @@ pub(crate) fn with_absolute_paths(experiment: &Experiment, root: &Path) -> Exper
         &mut experiment.model.init_text_encoder,
     ];
     for path in data.into_iter().chain(starts.into_iter().flatten()) {
-        if !path.as_os_str().is_empty() && path.is_relative() {
-            *path = root.join(&*path);
-        }
+        *path = absolute(path, root);
     }
     experiment
+}
+
+/// A path, or each of several that are joined as `merged_opendata` has them.
+fn absolute(path: &Path, root: &Path) -> PathBuf {
+    let Some(text) = path.to_str().filter(|text| text.contains(Dataset::JOINT)) else {
+        let given = !path.as_os_str().is_empty() && path.is_relative();
+        return if given { root.join(path) } else { path.into() };
+    };
+    let parts = text.split(Dataset::JOINT);
+    let parts = parts.map(|part| absolute(Path::new(part), root).display().to_string());
+    parts.collect::<Vec<_>>().join(Dataset::JOINT).into()
 }
 
 /// Checks that the data is there, and what the run starts from, while somebody is looking.
@@ -131,6 +140,16 @@ pub(crate) fn check_data(experiment: &Experiment) -> Result<()> {
         return Ok(());
     }
     let data = &experiment.data;
+    if !data.dataset.is_read() {
+        return Err(Error::new(
+            ExitKind::Experiment,
+            format!(
+                "'data.dataset' is {}, which this version can describe but not train on yet",
+                data.dataset.name()
+            ),
+        )
+        .hint("it trains on cc3m and cc12m"));
+    }
     let keys: [(&str, &PathBuf, bool); 2] = [
         ("data.root", &data.root, true),
         ("data.metadata", &data.metadata, false),

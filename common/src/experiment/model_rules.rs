@@ -7,7 +7,10 @@ use super::sections::{Base, Child, Experiment};
 use super::vision::{CONVNEXT_STRIDE, VISION_NAMES, Vision};
 use crate::run_dir::suggest;
 
-/// Keys that one child or two read, and no other.
+/// Children on augmented views, whose contrastive loss has terms of these.
+const OF_VIEWS: &[Child] = &[Child::Cl2l, Child::Barlip, Child::Siamlip, Child::Swalip];
+
+/// Keys that some children read, and no other.
 const OF_CHILDREN: &[(&str, &[Child])] = &[
     (
         "model.separate_proj_child",
@@ -24,6 +27,8 @@ const OF_CHILDREN: &[(&str, &[Child])] = &[
     ("model.swalip_no_shared_proto", &[Child::Swalipv1]),
     ("model.swalip_temperature", &[Child::Swalipv1]),
     ("model.swalip_learn_temperature", &[Child::Swalipv1]),
+    ("train.loss_avg_or_sum", OF_VIEWS),
+    ("train.label_smoothing", OF_VIEWS),
     ("train.barlip_lamb", &[Child::Barlip]),
     ("train.barlip_scale_loss", &[Child::Barlip]),
     ("train.barlip_grad", &[Child::Barlip]),
@@ -174,12 +179,10 @@ impl Rules<'_> {
             if !children.contains(&child) && changed(key) {
                 let names: Vec<&str> = children.iter().map(|child| child.name()).collect();
                 let (of, not) = (names.join(" or "), child.name());
-                self.add(
-                    key,
-                    format!(
-                        "'{key}' is a matter of child {of} and has no effect on {not}; remove it"
-                    ),
+                let text = format!(
+                    "'{key}' is a matter of child {of} and has no effect on {not}; remove it"
                 );
+                self.add(key, text);
             }
         }
         if !model.momentum && changed("model.momentum_tau") {

@@ -244,19 +244,16 @@ impl Rules<'_> {
         if !text.text_augment {
             return;
         }
-        if text.synonym_replacement_prob > 0.0 {
-            self.add(
-                if self.written.get("text.synonym_replacement_prob").is_some() {
-                    "text.synonym_replacement_prob"
-                } else {
-                    "text.text_augment"
-                },
-                "synonym replacement is not available yet; set text.synonym_replacement_prob: 0",
-            );
-        } else if text.random_swap_prob + text.random_deletion_prob <= 0.0 {
+        let weights = [
+            text.no_text_augment_prob,
+            text.synonym_replacement_prob,
+            text.random_swap_prob,
+            text.random_deletion_prob,
+        ];
+        if weights.iter().sum::<f64>() <= 0.0 {
             self.add(
                 "text.text_augment",
-                "'text.text_augment' is on, but the weights of all its operations are 0; set text.random_swap_prob or text.random_deletion_prob",
+                "'text.text_augment' is on, but the weights of all its operations are 0; set text.synonym_replacement_prob, text.random_swap_prob or text.random_deletion_prob",
             );
         }
     }

@@ -212,6 +212,33 @@ pub enum Dataset {
     Cc3m,
     /// npy of dicts `image_name`, `image_id`, `captions`.
     Cc12m,
+    /// Pickle of tuples (id, title, description); images in zip archives.
+    Yfcc15m,
+    /// Several of these as one: `root` and `metadata` are lists joined by `---`, in the order cc3m, cc12m,
+    /// yfcc15m.
+    MergedOpendata,
+}
+
+impl Dataset {
+    /// Between the paths of `merged_opendata`.
+    pub const JOINT: &str = "---";
+
+    /// The name in an experiment.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cc3m => "cc3m",
+            Self::Cc12m => "cc12m",
+            Self::Yfcc15m => "yfcc15m",
+            Self::MergedOpendata => "merged_opendata",
+        }
+    }
+
+    /// Whether `rocket-worker` can read it. The others can be described, and cannot be trained on yet.
+    #[must_use]
+    pub fn is_read(self) -> bool {
+        matches!(self, Self::Cc3m | Self::Cc12m)
+    }
 }
 
 /// Which captions of an image the views are drawn from.

@@ -1,6 +1,6 @@
 //! What a model is trained on: the contrastive loss, and what its child adds.
 
-use rocket_common::experiment::{Child, Experiment, Train};
+use rocket_common::experiment::{Child, Experiment, LossAvgOrSum, Train};
 use tch::{Kind, TchError, Tensor};
 use tch_distributed::autocast;
 
@@ -64,7 +64,11 @@ impl Objective {
         Self {
             contrastive: ContrastiveOptions {
                 label_smoothing: train.label_smoothing,
-                join: train.loss_avg_or_sum,
+                // The original doubles only what has terms of augmented views.
+                join: match child {
+                    Child::Clip | Child::Swalipv1 => LossAvgOrSum::Avg,
+                    _ => train.loss_avg_or_sum,
+                },
             },
             gather_with_grad: train.gather_with_grad,
             child: match child {
@@ -177,5 +181,25 @@ impl Added {
                 .insert(1 + at, (name.to_owned(), value.f_detach()?));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_augmented_views_is_doubled() {
+        let train = Train {
+            loss_avg_or_sum: LossAvgOrSum::Sum,
+            ..Train::default()
+        };
+        let join = |child| Objective::new(child, &train).contrastive.join;
+        for child in [Child::Clip, Child::Swalipv1] {
+            assert_eq!(join(child), LossAvgOrSum::Avg);
+        }
+        for child in [Child::Cl2l, Child::Barlip, Child::Siamlip, Child::Swalip] {
+            assert_eq!(join(child), LossAvgOrSum::Sum);
+        }
     }
 }

@@ -1,7 +1,34 @@
 //! Easy data augmentation of text (Wei and Zou, arXiv 1901.11196), as the package textaugment does it.
 
-use super::split_words;
+use super::words::is_stop_word;
+use super::{WordNet, split_words};
 use crate::random::Stream;
+
+/// Replaces one word, wherever it stands, by one of its synonyms. Stop words stay, in lower case, and words
+/// without synonyms; a text without any other is left as it is. A synonym can be several words, or empty.
+#[must_use]
+pub fn synonym_replacement(text: &str, wordnet: &WordNet, stream: &mut Stream) -> String {
+    let mut words: Vec<&str> = split_words(text).collect();
+    let mut left: Vec<&str> = Vec::new();
+    for word in &words {
+        if !is_stop_word(word) && !left.contains(word) {
+            left.push(word);
+        }
+    }
+    while !left.is_empty() {
+        let word = left.remove(stream.index(left.len()));
+        let synonyms = wordnet.synonyms(word);
+        if synonyms.is_empty() {
+            continue;
+        }
+        let synonym = &synonyms[stream.index(synonyms.len())];
+        for place in words.iter_mut().filter(|place| **place == word) {
+            *place = synonym;
+        }
+        return words.join(" ");
+    }
+    words.join(" ")
+}
 
 /// Swaps two words. The second is drawn up to four times until it is another one; a text of one word,
 /// or four unlucky draws, leave the order as it is.

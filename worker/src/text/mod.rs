@@ -12,7 +12,7 @@ mod wordnet;
 mod words;
 
 pub use clean::clean;
-pub use eda::{random_deletion, random_swap};
+pub use eda::{random_deletion, random_swap, synonym_replacement};
 pub use html::unescape;
 pub use tokenizer::{CONTEXT_LENGTH, Tokenizer};
 pub use views::{CaptionViews, CaptionViewsError};

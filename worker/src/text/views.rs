@@ -3,20 +3,28 @@
 use rocket_common::experiment::{CaptionSampling, Text};
 
 use super::is_space;
-use super::{CONTEXT_LENGTH, Tokenizer, clean, random_deletion, random_swap, remove_stopwords};
+use super::{
+    CONTEXT_LENGTH, Tokenizer, WordNet, WordNetError, clean, random_deletion, random_swap,
+    remove_stopwords, synonym_replacement,
+};
 use crate::random::{Purpose, Stream};
 
 /// Words are deleted with this probability (textaugment's default, which the reference uses).
 const DELETION: f64 = 0.1;
 
 /// Settings of `text` that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CaptionViewsError {
-    /// Synonyms need WordNet.
+    /// Synonyms need WordNet, which cannot be read.
     #[error(
-        "text.synonym_replacement_prob is {0} with text.text_augment, but synonym replacement needs WordNet, which this version does not read; set text.synonym_replacement_prob: 0"
+        "text.text_augment with text.synonym_replacement_prob {weight} needs WordNet for synonyms; install it, or set text.synonym_replacement_prob: 0 ({cause})"
     )]
-    Synonyms(String),
+    Synonyms {
+        /// The weight, as printed.
+        weight: String,
+        /// What is wrong with WordNet.
+        cause: WordNetError,
+    },
     /// A probability or weight outside of its range.
     #[error("{key} is {value}; it must lie between 0 and 1")]
     Probability {
@@ -27,7 +35,7 @@ pub enum CaptionViewsError {
     },
     /// Nothing to choose from.
     #[error(
-        "text.text_augment is set, but all of text.no_text_augment_prob, random_swap_prob and random_deletion_prob are 0"
+        "text.text_augment is set, but all of text.no_text_augment_prob, synonym_replacement_prob, random_swap_prob and random_deletion_prob are 0"
     )]
     NoWeights,
 }
@@ -38,10 +46,13 @@ pub struct CaptionViews {
     sampling: CaptionSampling,
     views: usize,
     tokenizer: Tokenizer,
+    /// Read only where synonyms are asked for.
+    wordnet: Option<WordNet>,
 }
 
 impl CaptionViews {
-    /// One first caption and `augmented` further ones.
+    /// One first caption and `augmented` further ones. Synonyms are those of the machine's WordNet
+    /// ([`WordNet::find`]), which is looked for only if the settings need it.
     ///
     /// # Errors
     /// [`CaptionViewsError`].
@@ -66,13 +77,17 @@ impl CaptionViews {
                 return Err(CaptionViewsError::Probability { key, value });
             }
         }
+        let mut wordnet = None;
         if text.text_augment {
-            if text.synonym_replacement_prob > 0.0 {
-                let value = text.synonym_replacement_prob.to_string();
-                return Err(CaptionViewsError::Synonyms(value));
-            }
             if weights(text).iter().sum::<f64>() <= 0.0 {
                 return Err(CaptionViewsError::NoWeights);
+            }
+            if text.synonym_replacement_prob > 0.0 && augmented > 0 {
+                let found = WordNet::find();
+                wordnet = Some(found.map_err(|cause| CaptionViewsError::Synonyms {
+                    weight: text.synonym_replacement_prob.to_string(),
+                    cause,
+                })?);
             }
         }
         Ok(Self {
@@ -80,6 +95,7 @@ impl CaptionViews {
             sampling,
             views: 1 + augmented,
             tokenizer: Tokenizer::new(),
+            wordnet,
         })
     }
 
@@ -144,9 +160,10 @@ impl CaptionViews {
         if !(strong && self.text.text_augment) {
             return text;
         }
-        let augmented = match stream.weighted(&weights(&self.text)) {
-            Some(1) => random_swap(&text, stream),
-            Some(2) => random_deletion(&text, DELETION, stream),
+        let augmented = match (stream.weighted(&weights(&self.text)), &self.wordnet) {
+            (Some(1), Some(wordnet)) => synonym_replacement(&text, wordnet, stream),
+            (Some(2), _) => random_swap(&text, stream),
+            (Some(3), _) => random_deletion(&text, DELETION, stream),
             _ => return text,
         };
         if augmented.is_empty() {
@@ -157,10 +174,11 @@ impl CaptionViews {
     }
 }
 
-/// Weights of doing nothing, a swap and a deletion.
-fn weights(text: &Text) -> [f64; 3] {
+/// Weights of doing nothing, a synonym, a swap and a deletion.
+fn weights(text: &Text) -> [f64; 4] {
     [
         text.no_text_augment_prob,
+        text.synonym_replacement_prob,
         text.random_swap_prob,
         text.random_deletion_prob,
     ]

@@ -227,6 +227,11 @@ pub fn remove_stopwords(text: &str) -> String {
     words.join(" ")
 }
 
+/// Whether a word is a stop word as it is written: these are in lower case.
+pub(super) fn is_stop_word(word: &str) -> bool {
+    STOP_WORDS.contains(word)
+}
+
 /// The stop words, sorted.
 #[must_use]
 pub fn stop_words() -> Vec<&'static str> {

@@ -29,6 +29,7 @@ pub(super) fn exact(
     let mut targets = Vec::new();
     for micro in 0..trainer.settings.update_freq {
         let batch = next()?;
+        trainer.say_what_is_recomputed(group, &batch)?;
         trainer.seed(rank, step, micro)?;
         let _guard = tch::no_grad_guard();
         trainer.autocast(|| {

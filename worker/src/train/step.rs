@@ -1,5 +1,6 @@
 //! One optimiser step: `update_freq` micro-batches of encode, loss and backward, then AdamW.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -74,6 +75,8 @@ pub struct Trainer {
     pub scaler: GradScaler,
     pub(super) objective: Objective,
     pub(super) settings: Settings,
+    /// What is recomputed has been said.
+    said: Cell<bool>,
 }
 
 /// How a trainer makes its steps.
@@ -147,6 +150,7 @@ impl Trainer {
             momentum,
             ddp,
             settings,
+            said: Cell::new(false),
         })
     }
 
@@ -177,6 +181,22 @@ impl Trainer {
         Ok(backward)
     }
 
+    /// Once, what `train.checkpoint_memory` makes of the first batch.
+    pub(super) fn say_what_is_recomputed(&self, group: &ProcessGroup, batch: &Batch) -> Result<()> {
+        if self.said.replace(true) || group.rank() > 0 {
+            return Ok(());
+        }
+        if let Some(report) = self.model.checkpoint_report(batch)? {
+            tracing::info!(
+                "train.checkpoint_memory: {} of {} blocks are computed again in backward; activations of the blocks are estimated to take {:.2} GB",
+                report.recomputed,
+                report.blocks,
+                report.bytes as f64 / 1e9
+            );
+        }
+        Ok(())
+    }
+
     /// Micro-batch after micro-batch, each with a loss of its own, as the original does.
     fn micro_batches(
         &mut self,
@@ -189,6 +209,7 @@ impl Trainer {
         let count = self.settings.update_freq;
         for micro in 0..count {
             let batch = next()?;
+            self.say_what_is_recomputed(group, &batch)?;
             self.seed(group.rank(), step, micro)?;
             let embeddings = self.autocast(|| self.encode(&batch))?;
             let output = self.objective.compute(&embeddings, &ranks)?;

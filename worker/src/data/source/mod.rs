@@ -94,6 +94,9 @@ pub enum SourceError {
         /// What is wrong.
         what: String,
     },
+    /// A format that an experiment can name, and this version cannot read.
+    #[error("data.dataset {0} is not read by this version, which reads cc3m and cc12m")]
+    NotRead(&'static str),
     /// There is nothing to train on.
     #[error("{}: holds no samples", file.display())]
     Empty {
@@ -110,14 +113,7 @@ pub fn open(data: &Data) -> Result<Arc<dyn Source>, SourceError> {
     let key = match data.dataset {
         Dataset::Cc3m => "image_id",
         Dataset::Cc12m => "image_name",
-        #[allow(unreachable_patterns, reason = "formats are added over time")]
-        other => {
-            return Err(SourceError::Sample {
-                file: data.metadata.clone(),
-                sample: 0,
-                what: format!("data.dataset {other:?} is not read yet"),
-            });
-        }
+        other => return Err(SourceError::NotRead(other.name())),
     };
     Ok(Arc::new(ConceptualCaptions::open(
         &data.metadata,
