@@ -145,6 +145,7 @@ fn overrides_change_the_lists() {
                 ]
             ),
             told_with(BASE, "", &["sweep.seed=[3, 4]"]),
+            told_with(BASE, sweep, &["sweep={name: other, optim: {lr: [1e-5]}}"]),
             told_with(
                 BASE,
                 sweep,

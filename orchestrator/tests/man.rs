@@ -36,5 +36,9 @@ fn every_command_has_a_page() {
     }
     assert_eq!(env.rocket(&["man", "sweep", "extend"]).ok().stdout, page);
     let said = env.rocket(&["man", "sbmit"]).fails();
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    --- stderr
+    error: rocket has no command 'sbmit'
+    hint: did you mean 'submit'?
+    ");
 }

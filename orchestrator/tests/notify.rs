@@ -131,7 +131,25 @@ fn the_end_is_posted_and_the_address_is_stored_nowhere_else() {
     assert_eq!(finished["run"], run.as_str());
     assert_eq!(finished["text"], format!("run {run} has finished"));
     let keys: Vec<&String> = finished.as_object().unwrap().keys().collect();
-    insta::assert_debug_snapshot!(keys, @"");
+    insta::assert_debug_snapshot!(keys, @r#"
+    [
+        "text",
+        "event",
+        "run",
+        "name",
+        "cause",
+        "hint",
+        "step",
+        "attempt",
+        "job",
+        "metrics",
+        "commit",
+        "sweep",
+        "host",
+        "dir",
+        "time",
+    ]
+    "#);
     // Not in the run directory, the pinned commit, or the folder of secrets once the run is over.
     let yaml = env.read_run(&run, "experiment.yaml");
     assert!(yaml.contains("$HOOK"), "{yaml}");
@@ -218,7 +236,11 @@ fn a_hook_that_hangs_or_refuses_costs_the_run_nothing_and_is_said_once() {
 fn an_address_that_cannot_be_is_refused_without_being_shown() {
     let env = env("true", "{webhooks: [$HOOK]}");
     let said = env.rocket(&["submit", "exp.yaml"]).fails();
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    --- stderr
+    error: 'notify.webhooks' needs the environment variable 'HOOK', which is not set
+    hint: set the variable where you submit, or take the address out of 'notify'
+    ");
     let output = env
         .rocket_command()
         .args(["submit", "exp.yaml"])
@@ -227,5 +249,9 @@ fn an_address_that_cannot_be_is_refused_without_being_shown() {
         .unwrap();
     let said = env.said(output).fails();
     assert!(!said.to_string().contains("very-secret"), "{said}");
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    --- stderr
+    error: 'notify.webhooks' holds '$HOOK', whose value is no address that begins with https:// or http://
+    hint: set the variable where you submit, or take the address out of 'notify'
+    ");
 }

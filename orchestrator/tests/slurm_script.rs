@@ -295,3 +295,35 @@ fn set_up_lines_run_as_they_were_written_and_see_the_environment() {
     assert_eq!(variables["TWICE"], "b c b c");
     assert_eq!(variables["DEEP"], "{{ x }}");
 }
+
+#[test]
+fn jobs_of_a_lane_share_a_name_and_wait_for_each_other() {
+    let mut cluster = Cluster::default();
+    let lines = |cluster: &Cluster| {
+        let made = Script {
+            lane: Some("rates-lane1-0011aabb"),
+            ..script(cluster, &[])
+        };
+        render(&made).map(|text| {
+            let wanted = ["--job-name", "--dependency", "--comment"];
+            let lines = text
+                .lines()
+                .filter(|line| wanted.iter().any(|option| line.contains(option)));
+            lines.collect::<Vec<_>>().join("\n")
+        })
+    };
+    insta::assert_snapshot!(lines(&cluster).unwrap(), @r"
+    #SBATCH --job-name=rates-lane1-0011aabb
+    #SBATCH --dependency=singleton
+    #SBATCH --comment='demo-01234567 rocket=5f3a'
+    ");
+    cluster.dependency = Some("afterok:12".into());
+    cluster.comment = Some("for the paper".into());
+    insta::assert_snapshot!(lines(&cluster).unwrap(), @r"
+    #SBATCH --job-name=rates-lane1-0011aabb
+    #SBATCH --dependency=afterok:12,singleton
+    #SBATCH --comment='demo-01234567 for the paper rocket=5f3a'
+    ");
+    cluster.dependency = Some("afterok:12?afterok:13".into());
+    insta::assert_snapshot!(lines(&cluster).unwrap_err(), @"'cluster.dependency' is 'afterok:12?afterok:13', any of several, which Slurm cannot join with 'max_running' of the sweep");
+}

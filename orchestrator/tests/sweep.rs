@@ -45,7 +45,17 @@ fn points_run_so_many_at_once_and_a_failed_one_holds_nobody_up() {
         "sweep: {name: rates, max_running: 2, cluster.env.LR: [1e-3, bad, 3e-3], seed: [0, 1]}\n",
     );
     let said = env.rocket(&["submit", "exp.yaml"]).ok();
-    assert_plain!(said.stdout, @"");
+    assert_plain!(said.stdout, @r"
+    sweep rates
+      points     6 (3 cluster.env.LR x 2 seed), at most 2 at once
+      submitted  job-LR1e-3-seed0-[ID]
+                 job-LR1e-3-seed1-[ID]
+                 job-LR-bad-seed0-[ID]
+                 job-LR-bad-seed1-[ID]
+                 job-LR3e-3-seed0-[ID]
+                 job-LR3e-3-seed1-[ID]
+      next       rocket sweep status rates | rocket sweep cancel rates
+    ");
     wait_for(&env, "rates", "finished", 4);
     wait_for(&env, "rates", "failed", 2);
     let log = fs::read_to_string(env.repo().join("runs/log")).unwrap();
@@ -57,9 +67,28 @@ fn points_run_so_many_at_once_and_a_failed_one_holds_nobody_up() {
     }
     assert_eq!((most, now), (2, 0), "{log}");
     let said = env.rocket(&["sweep", "status", "rates"]).ok();
-    assert_plain!(said.stdout, @"");
+    assert_plain!(said.stdout, @r"
+    sweep rates: 6 points (3 cluster.env.LR x 2 seed), at most 2 at once: 2 failed, 4 finished
+
+    POINT  cluster.env.LR  seed  STATE     STEP  LEFT  SCORE  RUN
+        0  1e-3            0     finished     -     -  -      job-LR1e-3-seed0-[ID]
+        1  1e-3            1     finished     -     -  -      job-LR1e-3-seed1-[ID]
+        2  bad             0     failed       -     -  -      job-LR-bad-seed0-[ID]
+        3  bad             1     failed       -     -  -      job-LR-bad-seed1-[ID]
+        4  3e-3            0     finished     -     -  -      job-LR3e-3-seed0-[ID]
+        5  3e-3            1     finished     -     -  -      job-LR3e-3-seed1-[ID]
+
+    point 2: rank 0 left with exit code 1; given up: no relaunch is allowed (cluster.max_crashes: 0)
+      hint: read the ranks' last words with 'rocket logs', then 'rocket resume'
+
+    point 3: rank 0 left with exit code 1; given up: no relaunch is allowed (cluster.max_crashes: 0)
+      hint: read the ranks' last words with 'rocket logs', then 'rocket resume'
+    ");
     let said = env.rocket(&["sweep", "status"]).ok();
-    assert_plain!(said.stdout, @"");
+    assert_plain!(said.stdout, @r"
+    SWEEP  POINTS  AT ONCE  STATES                SHAPE
+    rates       6        2  2 failed, 4 finished  3 cluster.env.LR x 2 seed
+    ");
 
     // Every point is a run of its own, with a pin of its own and no sweep in its experiment.
     let one = &status(&env, "rates")["runs"][3];
@@ -93,7 +122,7 @@ fn points_run_so_many_at_once_and_a_failed_one_holds_nobody_up() {
         .keys()
         .cloned()
         .collect();
-    insta::assert_snapshot!(keys.join(" "), @"");
+    insta::assert_snapshot!(keys.join(" "), @"sweep shape max_running points experiment submitted states runs");
 }
 
 #[test]
@@ -131,7 +160,12 @@ fn a_sweep_is_cancelled_resumed_and_extended() {
     env.write("another", "file\n");
     env.commit_but_not_experiment();
     let said = env.rocket(&["submit", "exp.yaml"]).fails();
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    --- stderr
+    error: there is a sweep 'job' already: 3 points (3 cluster.env.SEED) from '[DIR]/repo/exp.yaml'
+    hint: 'rocket sweep extend job FILE' submits the points that it does not have yet, 'rocket sweep resume job' goes on with it
+    hint: or give this one a name of its own with 'name' in 'sweep'
+    ");
     let said = env
         .rocket(&[
             "sweep",
@@ -142,11 +176,20 @@ fn a_sweep_is_cancelled_resumed_and_extended() {
             "--dry-run",
         ])
         .ok();
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    sweep job: 3 points are there, 1 are new
+      job-SEED3
+    ");
     let said = env
         .rocket(&["sweep", "extend", "job", "--add", "cluster.env.SEED=3"])
         .ok();
-    assert_plain!(said.stdout, @"");
+    assert_plain!(said.stdout, @r"
+    sweep job
+      points     4 (4 cluster.env.SEED), at most 1 at once
+      there      3 were submitted before and are left as they are (--again submits them once more)
+      submitted  job-SEED3-[ID]
+      next       rocket sweep status job | rocket sweep cancel job
+    ");
 
     fs::write(env.repo().join("runs/go"), "").unwrap();
     let said = env.rocket(&["sweep", "resume", "job"]).ok();
@@ -222,7 +265,12 @@ fn very_many_points_are_asked_about_first() {
     );
     let start = std::time::Instant::now();
     let said = env.rocket(&["submit", "exp.yaml"]).fails();
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    --- stderr
+    error: the sweep has 100000 points (100 seed x 100 cluster.env.A x 10 cluster.env.B), and each becomes a run
+    hint: if that is meant, submit with --yes
+    hint: lists multiply; those that go together belong into 'zip'
+    ");
     let said = env.rocket(&["submit", "exp.yaml", "--dry-run"]).ok();
     assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
     assert!(said.stdout.contains("and 99980 more"), "{said}");
@@ -247,7 +295,17 @@ fn what_cannot_be_is_said_before_anything_is_submitted() {
         refused("sweep: {name: job, seed: [0, 1]}\n", &["--follow"]),
         refused("sweep: {seed: [0, 1]}\n", &["--set", "seed=3"]),
     ];
-    insta::assert_snapshot!(said.join("\n"), @"");
+    insta::assert_snapshot!(said.join("\n"), @r"
+    error: exp.yaml:4:34: 'cluster.max_crashes' must be a whole number of at least 0, not -1
+    error: exp.yaml:4:39: unknown key 'seeed' in 'sweep'; did you mean 'seed'?
+
+    error: exp.yaml:4:28: 'cluster.nodes' must be at least 1, not 0 (in the point cluster.nodes=0)
+
+    error: --follow is for one run, and the experiment has a 'sweep' of many
+    hint: look at all of them with 'rocket sweep status'
+
+    error: --set seed=3: 'seed' has no effect here, since the points of the sweep set it; say sweep.seed=[...] for other values
+    ");
     assert!(
         !env.repo().join("runs").exists(),
         "nothing is written by a refusal"
@@ -256,7 +314,12 @@ fn what_cannot_be_is_said_before_anything_is_submitted() {
         env.rocket(&["sweep", "status", "jub"]).fails().stderr,
         env.rocket(&["sweep", "status"]).ok().stdout,
     ];
-    insta::assert_snapshot!(said.join("\n"), @"");
+    insta::assert_snapshot!(said.join("\n"), @r"
+    error: there is no sweep 'jub' in '[DIR]/repo/runs'
+    hint: submit an experiment with 'sweep: {optim.lr: [1e-3, 3e-3]}' to make one
+
+    no sweeps yet; submit an experiment with 'sweep: {optim.lr: [1e-3, 3e-3]}'
+    ");
 
     // The limit can be raised and not lowered, and a name is one sweep's.
     env.write(
@@ -271,5 +334,16 @@ fn what_cannot_be_is_said_before_anything_is_submitted() {
         env.rocket(&["sweep", "resume", "tow"]),
     ]
     .map(|said| said.fails().stderr);
-    insta::assert_snapshot!(said.join("\n"), @"");
+    insta::assert_snapshot!(said.join("\n"), @r"
+    error: 'max_running' of the sweep 'two' is 2, and can only be raised, not become 1
+    hint: submit the other points as a sweep of another name
+
+    error: the file's sweep is called 'three', and 'two' is to be extended
+    hint: submit it as a sweep of its own, or set 'name' in its 'sweep'
+
+    error: --set sweep.sead+=1: 'sead' is no list of the sweep, to which a value could be added; it has seed
+
+    error: there is no sweep 'tow' in '[DIR]/repo/runs'
+    hint: did you mean 'two'?
+    ");
 }

@@ -69,7 +69,10 @@ fn submit(env: &Env) -> String {
 fn a_stop_is_agreed_and_the_run_goes_on_from_what_was_saved() {
     let env = env(STOPPABLE);
     let run = submit(&env);
-    env.wait("step 7", || env.status(&run)["step"] == 7);
+    env.wait("step 7 of both ranks", || {
+        let view = env.status(&run);
+        view["step"] == 7 && view["resident_bytes"][1] == 1000
+    });
     let view = env.status(&run);
     assert_eq!(view["total_steps"], 10);
     assert_eq!(view["samples_per_second"], 12.5);

@@ -58,9 +58,17 @@ pub(super) fn read<'a>(
         flatten(&mut entry.node);
     }
     for (index, text) in overrides.iter().enumerate() {
+        let key = text.split('=').next().unwrap_or_default().trim();
         match text.trim_start().strip_prefix("sweep.") {
             Some(text) => override_sweep(&mut sweep, index + 1, text, report),
             None => apply_override(&mut root, index + 1, text, report),
+        }
+        if key == "sweep" {
+            // All of it at once.
+            sweep = take(&mut root);
+            if let Some(entry) = &mut sweep {
+                flatten(&mut entry.node);
+            }
         }
     }
     let Some(entry) = sweep else {

@@ -16,7 +16,7 @@ use super::find;
 use crate::backend::Backends;
 use crate::output::{Format, Report, Table};
 use crate::runs::Runs;
-use crate::sweep::{self, Member, Record};
+use crate::sweep::{self, Member, Record, turn};
 use crate::view::{RunView, duration};
 
 /// Show where the points of a sweep stand, or all sweeps
@@ -33,7 +33,12 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         Some(query) => {
             let (root, record) = find(query, runs)?;
             let members = sweep::members(&root, &record.id)?;
-            args.format.print(&One::read(record, members))?;
+            let one = One::read(record, members);
+            let mut views = one.runs.iter().map(|row| &row.view);
+            if let Some(trouble) = views.find_map(|view| view.trouble.as_ref()) {
+                eprintln!("note: {trouble}");
+            }
+            args.format.print(&one)?;
         }
         None => {
             let root = runs.root()?;
@@ -161,8 +166,23 @@ impl Report for One {
             table.row(cells);
         }
         table.write(out)?;
+        // Many wait for the same; what waits for its turn says nothing that the table does not.
+        let mut waiting: BTreeMap<(&str, Option<&str>), Vec<String>> = BTreeMap::new();
         for Row { point, view, .. } in &self.runs {
-            // What waits for its turn says nothing that the table does not.
+            let words = view.waiting.as_deref();
+            if let Some(words) = words.filter(|words| *words != turn::words(&self.sweep)) {
+                let key = (words, view.hint.as_deref());
+                waiting.entry(key).or_default().push(point.to_string());
+            }
+        }
+        for ((words, hint), points) in waiting {
+            let many = if points.len() == 1 { "point" } else { "points" };
+            writeln!(out, "\n{many} {}: {words}", points.join(", "))?;
+            if let Some(hint) = hint {
+                writeln!(out, "  hint: {hint}")?;
+            }
+        }
+        for Row { point, view, .. } in &self.runs {
             if let (Status::Failed | Status::Lost, Some(cause)) = (view.status, &view.cause) {
                 writeln!(out, "\npoint {point}: {cause}")?;
                 if let Some(hint) = &view.hint {
