@@ -32,7 +32,7 @@ fn every_command_works() {
         .collect();
     for needed in [
         "submit", "status", "logs", "preempt", "cancel", "resume", "heal", "doctor", "drill",
-        "show", "plot",
+        "show", "plot", "sweep", "import",
     ] {
         let needed = format!("rocket {needed} ");
         assert!(
