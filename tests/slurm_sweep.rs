@@ -149,7 +149,7 @@ fn twelve_points_of_which_four_run_at_once() {
     // A resumed point is of its lane again, and one that is there is not submitted twice.
     let said = project.rocket(&["sweep", "resume", "twelve"]).ok();
     assert!(said.contains("11 finished"), "{said}");
-    let resumed = cluster.jobs().into_values().filter(is_point).next_back();
+    let resumed = cluster.jobs().into_values().rfind(is_point);
     let resumed = resumed.expect("a job");
     assert!(lanes.contains_key(&resumed["JobName"]), "{resumed:#?}");
     let output = project.rocket(&["submit", "sweep.yaml"]);
