@@ -216,6 +216,7 @@ fn the_documented_settings_are_read() {
     fs::write(env.path("slurm.conf"), "ClusterName=institute\n").unwrap();
     let mut command = env.rocket_command();
     command.env("SLURM_CONF", env.path("slurm.conf"));
+    command.env("MY_HOOK", "https://hooks.example.org/x");
     command.env("USER", "ada").args(DRY);
     let said = env.said(command.output().unwrap()).ok();
     for line in [
