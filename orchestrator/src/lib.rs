@@ -10,6 +10,7 @@ pub mod drill;
 mod experiment;
 pub mod output;
 pub mod pin;
+mod report;
 pub mod requests;
 mod runs;
 mod settings;

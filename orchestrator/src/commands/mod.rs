@@ -1,6 +1,7 @@
 //! One file per command: its arguments and what it does.
 
 pub(crate) mod cancel;
+pub(crate) mod compare;
 pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod heal;
@@ -9,6 +10,7 @@ pub(crate) mod machines;
 pub(crate) mod plot;
 pub(crate) mod preempt;
 pub(crate) mod rank;
+pub(crate) mod report;
 pub(crate) mod resume;
 pub(crate) mod share;
 pub(crate) mod show;

@@ -1,11 +1,13 @@
 //! What people see of a run.
 
+mod curve;
 mod follow;
 mod metrics;
 mod plot;
 mod run;
 mod words;
 
+pub(crate) use curve::{Axis, Clock, smooth, thin};
 pub(crate) use follow::{follow, wait_for_attempt};
 pub(crate) use metrics::{Point, Series, read as read_metrics};
 pub(crate) use plot::plot;
