@@ -44,7 +44,6 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) struct CheckpointFacts {
     pub(crate) name: String,
-    pub(crate) step: u64,
     /// Its manifest, or what is wrong with it.
     pub(crate) manifest: Result<checkpoint::Manifest, String>,
 }
@@ -135,7 +134,6 @@ fn checkpoints(run: &RunDir) -> Result<Vec<CheckpointFacts>> {
         .into_iter()
         .map(|(step, dir)| CheckpointFacts {
             name: checkpoint::dir_name(step),
-            step,
             manifest: checkpoint::open(&dir)
                 .map(|checkpoint| checkpoint.manifest().clone())
                 .map_err(|error| error.to_string()),
