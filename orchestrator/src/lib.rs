@@ -12,6 +12,7 @@ mod experiment;
 mod notify;
 pub mod output;
 pub mod pin;
+mod report;
 mod repro;
 pub mod requests;
 mod runs;

@@ -1,6 +1,7 @@
 //! One file per command: its arguments and what it does.
 
 pub(crate) mod cancel;
+pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod drill;
@@ -12,6 +13,7 @@ pub(crate) mod man;
 pub(crate) mod plot;
 pub(crate) mod preempt;
 pub(crate) mod rank;
+pub(crate) mod report;
 pub(crate) mod repro;
 pub(crate) mod resume;
 pub(crate) mod share;

@@ -1,0 +1,198 @@
+//! All that a run directory says, read once. What is damaged is said and leaves the rest readable.
+
+use std::fs;
+
+use rocket_common::checkpoint;
+use rocket_common::error::Result;
+use rocket_common::events::{self, AttemptSummary, Event};
+use rocket_common::experiment::Experiment;
+use rocket_common::run_dir::{Manifest, RunDir};
+use serde_json::Value;
+
+use crate::backend::Backends;
+use crate::view::{Clock, RunView, Series, read_metrics};
+
+use super::config::flat;
+
+/// Bytes of a log that its last lines are taken from.
+const LOG_TAIL: u64 = 16 << 10;
+/// Lines of the log that are shown.
+const LOG_LINES: usize = 40;
+
+/// A run, read.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) view: RunView,
+    pub(crate) manifest: Manifest,
+    pub(crate) events: Vec<Event>,
+    pub(crate) attempts: Vec<AttemptSummary>,
+    /// `None` if it cannot be read; `troubles` says why.
+    pub(crate) experiment: Option<Experiment>,
+    /// Its keys; empty if it cannot be read.
+    pub(crate) config: Vec<(String, String)>,
+    pub(crate) series: Series,
+    pub(crate) clock: Clock,
+    pub(crate) checkpoints: Vec<CheckpointFacts>,
+    pub(crate) scores: Vec<Value>,
+    /// Last lines of rank 0 in the last attempt.
+    pub(crate) log: Vec<String>,
+    /// What could not be read.
+    pub(crate) troubles: Vec<String>,
+}
+
+/// A checkpoint as its manifest says.
+#[derive(Debug)]
+pub(crate) struct CheckpointFacts {
+    pub(crate) name: String,
+    /// Its manifest, or what is wrong with it.
+    pub(crate) manifest: Result<checkpoint::Manifest, String>,
+}
+
+impl Facts {
+    /// Reads a run.
+    ///
+    /// # Errors
+    /// Its manifest or its events cannot be read: then it is not known what it is.
+    pub(crate) fn read(run: &RunDir, backends: &Backends) -> Result<Self> {
+        let manifest = run.manifest()?;
+        let events = events::read(run)?;
+        let state = events::derive(&events);
+        let attempts = state.attempts.clone();
+        let view = RunView::of(run, &manifest, state, backends)?;
+        let mut troubles = Vec::new();
+        let experiment = Experiment::read(&run.experiment_path())
+            .map_err(|error| troubles.push(error.to_string()))
+            .ok();
+        let series = read_metrics(run).unwrap_or_else(|error| {
+            troubles.push(error.to_string());
+            Series::default()
+        });
+        let batch = experiment
+            .as_ref()
+            .filter(|experiment| experiment.command.is_none())
+            .map(Experiment::global_batch);
+        let checkpoints = checkpoints(run).unwrap_or_else(|error| {
+            troubles.push(error.to_string());
+            Vec::new()
+        });
+        Ok(Self {
+            clock: Clock::of(&series, batch),
+            config: experiment.as_ref().map(flat).unwrap_or_default(),
+            scores: scores(run),
+            log: attempts
+                .last()
+                .map(|attempt| log_tail(run, attempt.number))
+                .unwrap_or_default(),
+            view,
+            manifest,
+            events,
+            attempts,
+            experiment,
+            series,
+            checkpoints,
+            troubles,
+        })
+    }
+
+    /// Hash of the bundle: the name of its folder.
+    pub(crate) fn programs(&self) -> String {
+        programs(&self.manifest)
+    }
+
+    /// Seconds from the first start to the end, or to the last event.
+    pub(crate) fn wall_seconds(&self) -> Option<f64> {
+        let start = self.view.started?;
+        let end = self
+            .view
+            .ended
+            .or(self.events.last().map(|event| event.time))?;
+        Some(start.duration_until(end).as_secs_f64().max(0.0))
+    }
+
+    /// Median of the recorded samples per second.
+    pub(crate) fn throughput(&self) -> Option<f64> {
+        let curve = self.series.train.get("samples_per_second")?;
+        let mut rates: Vec<f64> = curve.iter().map(|(_, rate)| *rate).collect();
+        if rates.is_empty() {
+            return None;
+        }
+        let middle = rates.len() / 2;
+        let (_, median, _) = rates.select_nth_unstable_by(middle, f64::total_cmp);
+        Some(*median)
+    }
+}
+
+/// The content hash of a run's programs.
+pub(crate) fn programs(manifest: &Manifest) -> String {
+    let name = manifest.bundle.dir.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn checkpoints(run: &RunDir) -> Result<Vec<CheckpointFacts>> {
+    let found = checkpoint::list(&run.checkpoints_dir())?;
+    Ok(found
+        .into_iter()
+        .map(|(step, dir)| CheckpointFacts {
+            name: checkpoint::dir_name(step),
+            manifest: checkpoint::open(&dir)
+                .map(|checkpoint| checkpoint.manifest().clone())
+                .map_err(|error| error.to_string()),
+        })
+        .collect())
+}
+
+/// Results in `eval/`, by data set and step.
+fn scores(run: &RunDir) -> Vec<Value> {
+    let mut results: Vec<Value> = fs::read_dir(run.eval_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "json"))
+        .filter_map(|entry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok())
+        .filter(|value: &Value| value.get("heads").is_some_and(Value::is_array))
+        .collect();
+    results.sort_by_key(|value| {
+        let dataset = value.get("dataset").and_then(Value::as_str);
+        (
+            dataset.unwrap_or_default().to_owned(),
+            value.get("step").and_then(Value::as_u64),
+        )
+    });
+    results
+}
+
+/// The end of a log, whatever bytes are in it.
+fn log_tail(run: &RunDir, attempt: u32) -> Vec<String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = fs::File::open(run.attempt(attempt).log_path(0))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(LOG_TAIL).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..]
+        .iter()
+        .map(|line| printable(line))
+        .collect()
+}
+
+/// Without colours and other control characters.
+fn printable(line: &str) -> String {
+    let mut clean = String::new();
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            // An escape sequence ends at its first letter.
+            '\u{1b}' => while chars.next().is_some_and(|c| !c.is_ascii_alphabetic()) {},
+            '\t' => clean.push_str("    "),
+            c if c.is_control() => clean.push('\u{fffd}'),
+            c => clean.push(c),
+        }
+    }
+    clean
+}

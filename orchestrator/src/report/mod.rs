@@ -1,0 +1,18 @@
+//! What is told of runs after the fact: comparisons, pictures' data, and the page.
+
+mod compare;
+mod config;
+mod facts;
+mod page;
+mod panels;
+mod picture;
+mod sections;
+mod select;
+mod summary;
+
+pub(crate) use compare::{Comparison, Options as CompareOptions, Subject};
+pub(crate) use config::flat;
+pub(crate) use facts::Facts;
+pub(crate) use page::{data, render};
+pub(crate) use picture::{Options as PlotOptions, picture};
+pub(crate) use select::select;
