@@ -83,7 +83,7 @@ fn code_is_compared_by_commit() {
     for key in ["from", "to", "patch"] {
         code[key] = format!("[{key}]").into();
     }
-    insta::assert_snapshot!(serde_json::to_string(&code).unwrap(), @"");
+    insta::assert_snapshot!(serde_json::to_string(&code).unwrap());
     // The experiment file is that of the last commit; a run of the first one may be named by its ref.
     let said = env
         .rocket(&["compare", "exp.yaml", &format!("refs/rocket/{first}")])

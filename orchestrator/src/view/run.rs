@@ -102,7 +102,11 @@ impl RunView {
         mut state: RunState,
         backends: &Backends,
     ) -> Result<Self> {
-        let highest = run.highest_attempt()?;
+        // A directory of which half is gone is shown as far as it goes.
+        let (highest, damage) = match run.highest_attempt() {
+            Ok(highest) => (highest, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let mut supervisor = None;
         let mut outlook = Outlook::of(Liveness::Gone);
         if !state.status.is_settled() || matches!(state.status, Status::Stopped | Status::Lost) {
@@ -162,7 +166,7 @@ impl RunView {
             job: outlook.job.or(state.job),
             waiting: outlook.waiting,
             held: outlook.held,
-            trouble: outlook.trouble,
+            trouble: outlook.trouble.or(damage),
             excluded: state.excluded,
             commit: manifest.commit.clone(),
             submitted: state.submitted,
