@@ -55,6 +55,12 @@ if [ "${CI:-}" = true ]; then
 else
     scripts/python-tests.sh || say "the tests against Python's packages will be skipped, for the reason above"
 fi
+# The page of a report is tested in a real browser.
+if [ "${CI:-}" = true ]; then
+    part browser scripts/browser.sh
+else
+    scripts/browser.sh || say "the tests in a browser will be skipped, for the reason above"
+fi
 # The whole-program tests run the binaries of target/release, so these come first.
 if part build cargo build --release --locked --workspace; then
     part unit cargo test --release --locked --workspace --exclude rocket-whole-program --no-fail-fast

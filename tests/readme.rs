@@ -32,7 +32,7 @@ fn every_command_works() {
         .collect();
     for needed in [
         "submit", "status", "logs", "preempt", "cancel", "resume", "heal", "doctor", "drill",
-        "show", "plot", "sweep", "import",
+        "show", "plot", "sweep", "import", "report", "compare",
     ] {
         let needed = format!("rocket {needed} ");
         assert!(
