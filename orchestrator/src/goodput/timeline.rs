@@ -104,9 +104,10 @@ impl<'a> Timeline<'a> {
                     .and_then(|attempt| attempt.job.as_ref());
                 if event.job.is_some() && event.job.as_ref() == before {
                     // The scheduler took the job and queued it again, without a word to its supervisor.
-                    let of = match self.lost_a_node {
-                        true => (Cause::Crash, Use::QueuedAfterCrash),
-                        false => (Cause::Preemption, Use::QueuedAfterPreemption),
+                    let of = if self.lost_a_node {
+                        (Cause::Crash, Use::QueuedAfterCrash)
+                    } else {
+                        (Cause::Preemption, Use::QueuedAfterPreemption)
                     };
                     self.found_dead(time, of);
                 } else {
