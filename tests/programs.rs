@@ -1,6 +1,7 @@
 //! `command:` with real programs in Python, on this machine: interrupted, killed, and gone on with.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,9 @@ fn project(program: &str, command: &str) -> Project {
     let project = Project::new(1);
     let text = fs::read_to_string(support::root().join("tests/programs").join(program));
     project.write("tools/program.py", &text.expect("the program"));
-    project.git(&["add", "--all"]);
-    project.git(&["update-index", "--chmod=+x", "tools/program.py"]);
-    project.git(&["commit", "--quiet", "--message", "A program"]);
+    let path = project.path().join("tools/program.py");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("executable");
+    project.commit("A program");
     project.write("program.yaml", &experiment(command));
     project
 }

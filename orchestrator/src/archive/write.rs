@@ -11,7 +11,7 @@ use rocket_common::atomic;
 use rocket_common::checkpoint::{self, BEST_METRIC, Checkpoint};
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::run_dir::{Machine, Manifest, RunDir};
+use rocket_common::run_dir::{Manifest, RunDir};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
@@ -112,7 +112,7 @@ pub(crate) fn write(run: &RunDir, choice: Choice, logs: bool, to: &Path) -> Resu
         commit: manifest.commit.clone(),
         dir: run.path().to_path_buf(),
         checkpoint: checkpoint.as_ref().map(Checkpoint::step),
-        machine: machine_of(run, &manifest)?,
+        machine: machine::of_run(run, &manifest)?,
         sources: sources_of(&manifest),
         members,
     };
@@ -385,11 +385,6 @@ impl<R: Read> Read for Hashing<R> {
         self.hasher.update(&buffer[..read]);
         Ok(read)
     }
-}
-
-/// What computed; of an imported run as it was told then.
-fn machine_of(run: &RunDir, manifest: &Manifest) -> Result<Option<Machine>> {
-    machine::of_run(run, manifest)
 }
 
 /// What the trainer was built from, as long as it is there to be asked.

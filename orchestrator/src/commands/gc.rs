@@ -139,11 +139,8 @@ fn free(shown: &mut Shown, place: &Place<'_>, options: &Options) -> Result<()> {
     let now = Plan::make(place, options)?;
     let mut freed = 0;
     for item in &shown.items {
-        let still = now.items.iter();
-        if !still
-            .clone()
-            .any(|now| (now.kind, &now.name) == (item.kind, &item.name))
-        {
+        let is_it = |now: &Item| (now.kind, &now.name) == (item.kind, &item.name);
+        if !now.items.iter().any(is_it) {
             continue;
         }
         match gc::remove(item, place, options) {

@@ -140,7 +140,7 @@ impl Ground {
         pinned: Pinned,
         reproduces: Reproduces,
     ) -> Result<Plan<'_>> {
-        let mut plan = Plan::of_pin(self, experiment, pinned, None, None)?;
+        let mut plan = Plan::of(self, experiment, Some(pinned), None, None)?;
         plan.reproduces = Some(reproduces);
         Ok(plan)
     }

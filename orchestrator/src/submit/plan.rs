@@ -45,29 +45,21 @@ impl<'a> Plan<'a> {
         profile: Option<String>,
         sweep: Option<SweepPoint>,
     ) -> Result<Self> {
-        let Ground { source, .. } = ground;
-        pin::check_name(&experiment.name)?;
-        let pinned = pin::create(
-            source,
-            &ground.changes,
-            ground.mode(),
-            &experiment.name,
-            &experiment.to_yaml(),
-        )?;
-        Self::of_pin(ground, experiment, pinned, profile, sweep)
+        Self::of(ground, experiment, None, profile, sweep)
     }
 
-    /// Of a commit that is there already.
-    pub(super) fn of_pin(
+    /// Of a commit that is there already, if one is given.
+    pub(super) fn of(
         ground: &'a Ground,
         experiment: Experiment,
-        pinned: Pinned,
+        pinned: Option<Pinned>,
         profile: Option<String>,
         sweep: Option<SweepPoint>,
     ) -> Result<Self> {
         let Ground {
             source, options, ..
         } = ground;
+        pin::check_name(&experiment.name)?;
         if options.no_start && experiment.command.is_some() {
             return Err(Error::new(
                 ExitKind::Usage,
@@ -86,6 +78,16 @@ impl<'a> Plan<'a> {
             }
             (_, Err(error)) => return Err(error),
         }
+        let pinned = match pinned {
+            Some(pinned) => pinned,
+            None => pin::create(
+                source,
+                &ground.changes,
+                ground.mode(),
+                &experiment.name,
+                &experiment.to_yaml(),
+            )?,
+        };
         notes.extend(pinned.notes.iter().cloned());
         check_eval_files(&experiment, source, &pinned)?;
         notes.extend(program::check(&experiment, source, &pinned, backend)?);
