@@ -60,6 +60,7 @@ fn a_plain_program_is_stopped_by_a_signal_relaunched_after_a_crash_and_finishes(
     project.write("runs/hold", "");
     let (id, run) = submit(&project);
     wait("ten steps", || (0..2).all(|rank| done(&run, rank) >= 10));
+    let first_pid = state(&run, 1).and_then(|state| state["pid"].as_i64());
     project.rocket(&["preempt", &id]).ok();
     wait("a second attempt", || {
         run.join("attempts/001/ranks/1.log").exists()
@@ -79,9 +80,8 @@ fn a_plain_program_is_stopped_by_a_signal_relaunched_after_a_crash_and_finishes(
     });
 
     // A rank is killed: its peer is stopped, and both go on.
-    let pid = state(&run, 1).and_then(|state| state["pid"].as_i64());
     wait("a step of the second attempt", || {
-        state(&run, 1).and_then(|state| state["pid"].as_i64()) != pid
+        state(&run, 1).and_then(|state| state["pid"].as_i64()) != first_pid
     });
     let pid = state(&run, 1).expect("a state")["pid"].to_string();
     let killed = std::process::Command::new("kill")

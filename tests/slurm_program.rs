@@ -28,6 +28,9 @@ fn ranks_of_two_nodes_meet_and_go_on_after_preemption() {
     project.write("tools/program.py", &text.expect("the program"));
     project.commit("A program");
     project.write("program.yaml", EXPERIMENT);
+    // By the user, whose folder it is.
+    let made = project.command("mkdir").arg("runs").status();
+    assert!(made.expect("mkdir starts").success());
     project.write("runs/hold", "");
     let run = site.run(&project.rocket(&["submit", "program.yaml"]));
     let log = |attempt: u32, rank: u32| {
