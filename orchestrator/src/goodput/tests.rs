@@ -110,7 +110,7 @@ type Case<'a> = (&'a str, String, bool, &'a [(u64, f64)], Status, f64);
 
 #[test]
 fn the_table_of_uses() {
-    use Status::{Cancelled, Failed, Finished, Lost, Pending, Running};
+    use Status::{Cancelled, Failed, Finished, Lost, Pending, Running, Stopped};
     let start = "0 submitted, 10 started 0, 15 restored 0 0";
     let cases: &[Case<'_>] = &[
         (
@@ -255,6 +255,14 @@ fn the_table_of_uses() {
             true,
             &[],
             Finished,
+            999.0,
+        ),
+        (
+            "it was taken in from elsewhere, where it was not over",
+            format!("{start}, 45 checkpoint 0 100"),
+            true,
+            &[],
+            Stopped,
             999.0,
         ),
         ("it waits", "0 submitted".into(), true, &[], Pending, 7.0),

@@ -274,10 +274,12 @@ impl<'a> Timeline<'a> {
     /// Until now, for a run that is not over.
     fn end(&mut self) {
         let now = nanoseconds(self.context.now).max(self.at);
-        if self.over || self.now == Use::Paused {
+        let status = self.context.status;
+        let rests = status.is_settled() && status != Status::Lost;
+        if self.over || rests || self.now == Use::Paused {
             return;
         }
-        if self.context.status == Status::Lost {
+        if status == Status::Lost {
             self.found_dead(now, DEAD);
         }
         self.until(now);

@@ -24,4 +24,4 @@ pub(crate) use moment::moment;
 pub(crate) use plot::{Form, Line, Panel, Picture, plot};
 pub(crate) use run::RunView;
 pub(crate) use watch::watch;
-pub(crate) use words::{duration, event_line, number, rate, time};
+pub(crate) use words::{duration, event_line, number, rate, size, time};
