@@ -12,7 +12,7 @@ bash run.sh run_with_submitit.py --model CL2L_R50_CL2L --wandb --dataset cc3m --
 --seed 0,50
 
 ## others
-bash run.sh run_with_submitit.py --model CL2L_R50_BARLIP --wandb --dataset cc3m --name barlip --separate-proj --text-augment --metadata /path/to/cc3m.npy --root /path/to/cc3m --epochs 32 --nodes 4 --batch-size 128 --checkpoint-grad
+bash run.sh run_with_submitit.py --model CL2L_R50_SIAMLIP --wandb --dataset cc3m --name siamlip --separate-proj --text-augment --metadata /path/to/cc3m.npy --root /path/to/cc3m --epochs 32 --nodes 4 --batch-size 128 --checkpoint-grad
 ";
 
 /// What makes them small enough for a test.
@@ -57,7 +57,7 @@ fn three_runs_of_a_list_are_trained_to_the_end_and_compared() {
     let with = |more: &[&'static str]| [&args[..], more].concat();
     let said = project.rocket(&with(&["--submit"])).ok();
     let ids: Vec<String> = said.lines().map(run_id).collect();
-    let names = ["rocket-seed_0", "rocket-seed_50", "barlip"];
+    let names = ["rocket-seed_0", "rocket-seed_50", "siamlip"];
     assert_eq!(ids.len(), names.len(), "{said}");
     for (id, name) in ids.iter().zip(names) {
         assert!(id.starts_with(&format!("{name}-")), "{id} is not {name}");
@@ -71,7 +71,7 @@ fn three_runs_of_a_list_are_trained_to_the_end_and_compared() {
         "a seed is a seed"
     );
     assert!(
-        curves[2][3]["barlip_loss"].as_f64().is_some(),
+        curves[2][3]["siamlip_loss"].as_f64().is_some(),
         "{:?}",
         curves[2]
     );
@@ -80,7 +80,7 @@ fn three_runs_of_a_list_are_trained_to_the_end_and_compared() {
 
     // All are there, of this recipe: nothing is open.
     let said = project.rocket(&with(&["--check"])).ok();
-    assert!(said.contains("barlip") && !said.contains("open"), "{said}");
+    assert!(said.contains("siamlip") && !said.contains("open"), "{said}");
     // Without the sets they are other experiments, which nobody ran.
     let said = project.rocket(&["repro", "list.txt", "--check"]);
     assert_eq!(said.status.code(), Some(1));
