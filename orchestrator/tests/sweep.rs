@@ -70,13 +70,13 @@ fn points_run_so_many_at_once_and_a_failed_one_holds_nobody_up() {
     assert_plain!(said.stdout, @r"
     sweep rates: 6 points (3 cluster.env.LR x 2 seed), at most 2 at once: 2 failed, 4 finished
 
-    POINT  cluster.env.LR  seed  STATE     STEP  LEFT  SCORE  RUN
-        0  1e-3            0     finished     -     -  -      job-LR1e-3-seed0-[ID]
-        1  1e-3            1     finished     -     -  -      job-LR1e-3-seed1-[ID]
-        2  bad             0     failed       -     -  -      job-LR-bad-seed0-[ID]
-        3  bad             1     failed       -     -  -      job-LR-bad-seed1-[ID]
-        4  3e-3            0     finished     -     -  -      job-LR3e-3-seed0-[ID]
-        5  3e-3            1     finished     -     -  -      job-LR3e-3-seed1-[ID]
+    POINT  cluster.env.LR  seed  STATE     STEP  ETA  SCORE  RUN
+        0  1e-3            0     finished     -    -  -      job-LR1e-3-seed0-[ID]
+        1  1e-3            1     finished     -    -  -      job-LR1e-3-seed1-[ID]
+        2  bad             0     failed       -    -  -      job-LR-bad-seed0-[ID]
+        3  bad             1     failed       -    -  -      job-LR-bad-seed1-[ID]
+        4  3e-3            0     finished     -    -  -      job-LR3e-3-seed0-[ID]
+        5  3e-3            1     finished     -    -  -      job-LR3e-3-seed1-[ID]
 
     point 2: rank 0 left with exit code 1; given up: no relaunch is allowed (cluster.max_crashes: 0)
       hint: read the ranks' last words with 'rocket logs', then 'rocket resume'

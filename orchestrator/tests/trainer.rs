@@ -79,7 +79,7 @@ fn a_stop_is_agreed_and_the_run_goes_on_from_what_was_saved() {
     assert_eq!(view["resident_bytes"][1], 1000);
     let table = env.rocket(&["status", &run]).ok().stdout;
     assert!(
-        table.contains("running        0  7/10   0.50  12.5/s"),
+        table.contains("running        0  7/10   0.50       12.5   0s"),
         "{table}"
     );
     env.rocket(&["preempt", &run]).ok();
