@@ -71,7 +71,23 @@ pub enum Known {
 }
 
 impl Known {
-    fn of_numpy(module: &str, name: &str) -> Option<Self> {
+    /// Each at the place of its number.
+    pub(super) const ALL: [Self; 12] = [
+        Self::Reconstruct,
+        Self::NdArray,
+        Self::Dtype,
+        Self::Scalar,
+        Self::Encode,
+        Self::RebuildTensor,
+        Self::RebuildParameter,
+        Self::Arguments,
+        Self::Dict,
+        Self::DefaultDict,
+        Self::Factory,
+        Self::Namespace,
+    ];
+
+    pub(super) fn of_numpy(module: &str, name: &str) -> Option<Self> {
         Some(match (module, name) {
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
                 Self::Reconstruct
