@@ -374,8 +374,8 @@ impl<'f> Elements<'f> {
     {
         let list = self.below(from)?;
         if self.list == Some(list) {
-            for at in from..self.stack.len() {
-                let what = visit(&self.heap, self.stack[at], self.at);
+            for &cell in &self.stack[from..] {
+                let what = visit(&self.heap, cell, self.at);
                 what.map_err(|what| ElementsError::Element {
                     element: self.seen,
                     what,
