@@ -18,7 +18,7 @@ const BUFFER: usize = 1 << 20;
 
 /// Makes `yfcc15m.pkl`, as the original's `make_dataset.py` does.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The list to write
     #[arg(value_name = "yfcc15m.pkl")]
     output: PathBuf,
@@ -37,7 +37,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If a file cannot be read, or the list cannot be written.
-pub fn run(args: &Args) -> Result<ExitKind> {
+pub(super) fn run(args: &Args) -> Result<ExitKind> {
     let downloaded = downloaded(&args.ids)?;
     let wanted =
         subset(open(&args.subset)?).map_err(|error| failed("read", &args.subset, error))?;

@@ -18,7 +18,7 @@ use crate::data::source::{
 /// Reads an experiment's list of samples once, and writes an index beside it: names, captions, and where each
 /// image lies in its archive. Training uses it when it is there and up to date.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The experiment whose data are prepared
     experiment: PathBuf,
     /// Overrides, as for `rocket submit`
@@ -42,7 +42,7 @@ pub struct Args {
 ///
 /// # Errors
 /// If the experiment or its data cannot be read, or the index cannot be written.
-pub fn run(args: &Args) -> Result<ExitKind> {
+pub(super) fn run(args: &Args) -> Result<ExitKind> {
     let experiment = read(args)?;
     let data = &experiment.data;
     let parts = data.lists().map_err(SourceError::Parts)?;

@@ -198,12 +198,6 @@ impl Index {
         })
     }
 
-    /// Number of archives.
-    pub(crate) fn archives(&self) -> u32 {
-        let count = self.section(Section::Archives).len() / ARCHIVE;
-        u32::try_from(count).unwrap_or(u32::MAX)
-    }
-
     /// Reads everything, and compares it with the checksums that were written with it. `progress` gets the
     /// bytes that were compared.
     ///

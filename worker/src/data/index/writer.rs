@@ -96,11 +96,6 @@ impl<W: Write + Seek> IndexWriter<W> {
         self.pending_count = 0;
     }
 
-    /// Captions of the sample in the making.
-    pub(crate) fn has_captions(&self) -> bool {
-        self.pending_count > 0
-    }
-
     /// Adds a sample with the captions that were given before; without one it has the caption `""`.
     ///
     /// # Errors

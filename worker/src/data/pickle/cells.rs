@@ -106,9 +106,6 @@ pub struct Heap<'f> {
     kept_pool: usize,
 }
 
-/// A value's text, if it was text.
-pub type Text<'a> = Option<Cow<'a, str>>;
-
 impl<'f> Heap<'f> {
     pub(super) fn new(file: &'f [u8]) -> Self {
         Self {
@@ -119,7 +116,7 @@ impl<'f> Heap<'f> {
 
     /// Text of a cell; parts that are no UTF-8 (Python's lone surrogates) become U+FFFD.
     #[must_use]
-    pub fn text(&self, cell: Cell) -> Text<'_> {
+    pub fn text(&self, cell: Cell) -> Option<Cow<'_, str>> {
         match cell.tag() {
             Tag::Text => Some(String::from_utf8_lossy(self.raw(cell))),
             Tag::Owned => self
