@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::order::{GlobalPosition, Order};
 use super::source::Source;
-use crate::image::{ImageViews, Picture, decode, normalize_into};
+use crate::image::{ImageViews, Picture, decode, normalize_planes_into};
 use crate::text::CaptionViews;
 
 /// A sample whose image could not be read.
@@ -102,8 +102,10 @@ impl Maker {
         tokens: &mut [i64],
     ) {
         let seed = self.order.seed;
-        for (view, out) in images.iter_mut().enumerate() {
-            normalize_into(&self.images.draw(picture, view, seed, epoch, sample), out);
+        let (width, height) = (picture.width, picture.height);
+        let plans = self.images.plan(width, height, seed, epoch, sample);
+        for (plan, out) in plans.into_iter().zip(images) {
+            normalize_planes_into(&plan.draw(picture), out);
         }
         let captions = self.source.captions(sample as usize);
         let texts = self.captions.texts(&captions, seed, epoch, sample);

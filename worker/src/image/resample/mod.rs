@@ -1,6 +1,12 @@
 //! Antialiased resampling as Pillow's `Image.resize`: separable, horizontal pass first, weights in
 //! fixed point with 22 bits, 8 bits between the passes. Bit for bit the same on uint8 RGB.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod plain;
+#[cfg(test)]
+mod tests;
+
 use super::Picture;
 
 /// A rectangle of pixels.
@@ -47,29 +53,39 @@ impl Filter {
 /// Bits after the point: 32 less 8 of the pixel and 2 for the overshoot of the cubic.
 const PRECISION: u32 = 22;
 
+/// A weight as two 16-bit numbers for the processor's products of pairs: `high * 2^SPLIT + low`, exactly.
+const SPLIT: u32 = 11;
+
+/// Weights per step of the loops over them; the rest of the last step is zeros.
+const STEP: usize = 4;
+
 /// The weights of every output place along one axis.
 struct Kernel {
     /// First input place and number of weights, per output place.
     spans: Vec<(usize, usize)>,
-    /// Weights, `stride` per output place.
+    /// Weights, `stride` per output place, zeros beyond their number.
     weights: Vec<i32>,
+    /// Pairs of neighbouring weights, `stride / 2` per output place: the high parts in one number of 32 bits,
+    /// and the low ones in another.
+    pairs: Vec<[i32; 2]>,
     stride: usize,
 }
 
 impl Kernel {
-    fn new(input: usize, output: usize, filter: Filter) -> Self {
-        let scale = input as f64 / output as f64;
+    /// Weights for `output` places over `length` input places from `start` on, which may lie between two.
+    fn new(input: usize, start: f64, length: f64, output: usize, filter: Filter) -> Self {
+        let scale = length / output as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
-        let stride = support.ceil() as usize * 2 + 1;
+        let stride = (support.ceil() as usize * 2 + 1).next_multiple_of(STEP);
         let mut spans = Vec::with_capacity(output);
         let mut weights = vec![0; stride * output];
         let mut row = vec![0.0; stride];
         for place in 0..output {
-            let center = (place as f64 + 0.5) * scale;
+            let center = start + (place as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let last = ((center + support + 0.5) as usize).min(input);
-            let count = last - first;
+            let count = last.saturating_sub(first);
             // Multiplied, not divided by: a last-bit difference could change a rounding.
             let shrink = 1.0 / stretch;
             let mut sum = 0.0;
@@ -84,17 +100,39 @@ impl Kernel {
             }
             spans.push((first, count));
         }
+        let pairs = weights.chunks_exact(2).map(|two| pair(two[0], two[1]));
         Self {
             spans,
+            pairs: pairs.collect(),
             weights,
             stride,
         }
     }
 
+    /// First input place and weights of an output place.
     fn at(&self, place: usize) -> (usize, &[i32]) {
         let (first, count) = self.spans[place];
         (first, &self.weights[place * self.stride..][..count])
     }
+
+    /// First input place, number of weights, and their pairs with zeros up to a whole [`STEP`].
+    #[cfg(target_arch = "x86_64")]
+    fn pairs_at(&self, place: usize) -> (usize, usize, &[[i32; 2]]) {
+        let (first, count) = self.spans[place];
+        let padded = count.next_multiple_of(STEP) / 2;
+        (
+            first,
+            count,
+            &self.pairs[place * self.stride / 2..][..padded],
+        )
+    }
+}
+
+/// High and low parts of two weights.
+fn pair(a: i32, b: i32) -> [i32; 2] {
+    let low = |weight: i32| weight & ((1 << SPLIT) - 1);
+    let both = |a: i32, b: i32| (a & 0xffff) | (b << 16);
+    [both(a >> SPLIT, b >> SPLIT), both(low(a), low(b))]
 }
 
 fn to_pixel(sum: i32) -> u8 {
@@ -144,46 +182,33 @@ pub(super) fn crop(picture: &Picture, rect: Rect) -> Picture {
     out
 }
 
+/// The rows of `rect`, resampled to `width` places each.
 fn horizontal(picture: &Picture, rect: Rect, width: usize, filter: Filter) -> Picture {
-    let kernel = Kernel::new(rect.width, width, filter);
+    let kernel = Kernel::new(rect.width, 0.0, rect.width as f64, width, filter);
     let mut out = Picture::black(width, rect.height);
-    for (y, out_row) in out.data.chunks_exact_mut(width * 3).enumerate() {
-        let row = &picture.row(rect.top + y)[rect.left * 3..][..rect.width * 3];
-        for (x, pixel) in out_row.chunks_exact_mut(3).enumerate() {
-            let (first, weights) = kernel.at(x);
-            let mut sums = [1i32 << (PRECISION - 1); 3];
-            for (&weight, source) in weights.iter().zip(row[first * 3..].chunks_exact(3)) {
-                for channel in 0..3 {
-                    sums[channel] += i32::from(source[channel]) * weight;
-                }
-            }
-            for channel in 0..3 {
-                pixel[channel] = to_pixel(sums[channel]);
-            }
-        }
+    // From the first pixel of the rectangle to the end of the picture.
+    let pixels = &picture.data[(rect.top * picture.width + rect.left) * 3..];
+    let stride = picture.width * 3;
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature.
+        unsafe { avx2::horizontal(pixels, stride, &kernel, &mut out) };
+        return out;
     }
+    plain::horizontal(pixels, stride, &kernel, &mut out, 0);
     out
 }
 
+/// The picture's columns, resampled to `height` places each.
 fn vertical(picture: &Picture, height: usize, filter: Filter) -> Picture {
-    let kernel = Kernel::new(picture.height, height, filter);
-    let stride = picture.width * 3;
+    let kernel = Kernel::new(picture.height, 0.0, picture.height as f64, height, filter);
     let mut out = Picture::black(picture.width, height);
-    let mut sums = vec![0i32; stride];
-    for (y, out_row) in out.data.chunks_exact_mut(stride).enumerate() {
-        let (first, weights) = kernel.at(y);
-        sums.fill(1 << (PRECISION - 1));
-        for (&weight, row) in weights
-            .iter()
-            .zip(picture.data[first * stride..].chunks_exact(stride))
-        {
-            for (sum, &value) in sums.iter_mut().zip(row) {
-                *sum += i32::from(value) * weight;
-            }
-        }
-        for (pixel, &sum) in out_row.iter_mut().zip(&sums) {
-            *pixel = to_pixel(sum);
-        }
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the feature.
+        unsafe { avx2::vertical(&picture.data, &kernel, &mut out) };
+        return out;
     }
+    plain::vertical(&picture.data, &kernel, &mut out);
     out
 }
