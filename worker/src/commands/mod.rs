@@ -1,6 +1,7 @@
 //! The subcommands of `rocket-worker`, one a file.
 
 pub mod bench;
+mod bench_data;
 pub mod convert;
 pub mod eval;
 pub mod parity;

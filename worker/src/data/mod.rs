@@ -2,6 +2,7 @@
 
 mod bad;
 mod batch;
+mod budget;
 mod loader;
 pub mod npy;
 pub mod order;

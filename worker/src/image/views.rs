@@ -4,8 +4,8 @@
 use rocket_common::experiment::Augment;
 
 use super::{
-    Filter, Jitter, Picture, Planes, Rect, gaussian_blur, grayscale, horizontal_flip, resize,
-    sample_crop, solarize,
+    Filter, Jitter, Need, Picture, Planes, Rect, gaussian_blur, grayscale, horizontal_flip,
+    resize_reduced, sample_crop, solarize,
 };
 use crate::random::{Purpose, Stream};
 
@@ -194,7 +194,8 @@ impl ImageViews {
     ) -> Picture {
         let stream = Stream::new(seed, epoch, sample, Purpose::Image(view as u32));
         let plan = self.recipes[view].plan(picture.width, picture.height, stream);
-        plan.draw(picture).to_picture()
+        plan.draw(picture, (picture.width, picture.height))
+            .to_picture()
     }
 }
 
@@ -240,15 +241,38 @@ pub struct ViewPlan<'a> {
 }
 
 impl ViewPlan<'_> {
-    /// The view of a picture of the size that it was planned for.
+    /// The view of a picture that was planned for as `whole` (columns and rows), and decoded as far as
+    /// [`Need::of`] the plans.
     #[must_use]
-    pub fn draw(self, picture: &Picture) -> Planes {
-        let view = resize(picture, self.rect, self.size, self.size, Filter::Bicubic);
+    pub fn draw(self, picture: &Picture, whole: (usize, usize)) -> Planes {
+        let size = self.size;
+        let view = resize_reduced(picture, whole, self.rect, size, size, Filter::Bicubic);
         let mut view = Planes::of(&view);
         if let Some(recipe) = self.strong {
             recipe.augment(&mut view, self.stream);
         }
         view
+    }
+}
+
+impl Need {
+    /// What views need of a picture: rows down to the lowest crop; and, if it may be decoded smaller, by how
+    /// much without any crop being enlarged that would not be anyway.
+    #[must_use]
+    pub fn of(plans: &[ViewPlan<'_>], may_reduce: bool) -> Self {
+        let rows = plans.iter().map(|plan| plan.rect.top + plan.rect.height);
+        let large = |reduction: usize| {
+            let sides = |rect: Rect| rect.width.min(rect.height) / reduction;
+            plans.iter().all(|plan| sides(plan.rect) >= plan.size)
+        };
+        let reductions = [8, 4, 2].into_iter();
+        Self {
+            rows: rows.max().unwrap_or(0),
+            reduction: reductions
+                .filter(|_| may_reduce)
+                .find(|reduction| large(*reduction))
+                .unwrap_or(1),
+        }
     }
 }
 

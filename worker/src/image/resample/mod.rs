@@ -72,8 +72,8 @@ struct Kernel {
 }
 
 impl Kernel {
-    /// Weights for `output` places over `length` input places from `start` on, which may lie between two.
-    fn new(input: usize, start: f64, length: f64, output: usize, filter: Filter) -> Self {
+    /// Weights for `output` places over a span of `input` places.
+    fn new(input: usize, (start, length): Span, output: usize, filter: Filter) -> Self {
         let scale = length / output as f64;
         let stretch = scale.max(1.0);
         let support = filter.support() * stretch;
@@ -158,15 +158,69 @@ pub fn resize(
         let padded = crop(picture, rect);
         return resize(&padded, padded.bounds(), width, height, filter);
     }
-    let middle = if rect.width == width {
+    let across = (0.0, rect.width as f64);
+    let down = (0.0, rect.height as f64);
+    passes(picture, rect, (across, down), (width, height), filter)
+}
+
+/// As [`resize`], of what is `rect` in the whole picture (columns and rows), of which `picture` is a smaller one:
+/// the rectangle's sides may then lie between two pixels. A picture as wide as the whole one is not smaller, but
+/// may lack rows below the rectangle.
+#[must_use]
+pub fn resize_reduced(
+    picture: &Picture,
+    whole: (usize, usize),
+    rect: Rect,
+    width: usize,
+    height: usize,
+    filter: Filter,
+) -> Picture {
+    if whole.0 == picture.width {
+        return resize(picture, rect, width, height, filter);
+    }
+    // First pixel, number of pixels, and the part of them that is meant.
+    let axis = |start: usize, length: usize, pixels: usize, whole: usize| {
+        let scale = pixels as f64 / whole.max(1) as f64;
+        let (low, high) = (start as f64 * scale, (start + length) as f64 * scale);
+        let first = (low as usize).min(pixels.saturating_sub(1));
+        let last = (high.ceil() as usize).clamp(first + 1, pixels.max(first + 1));
+        (first, last - first, (low - first as f64, high - low))
+    };
+    let (left, columns, across) = axis(rect.left, rect.width, picture.width, whole.0);
+    let (top, rows, down) = axis(rect.top, rect.height, picture.height, whole.1);
+    let rect = Rect {
+        top,
+        left,
+        height: rows,
+        width: columns,
+    };
+    if width == 0 || height == 0 || picture.data.is_empty() {
+        return Picture::black(width, height);
+    }
+    passes(picture, rect, (across, down), (width, height), filter)
+}
+
+/// Start and length along one axis, from the first pixel of a rectangle on.
+type Span = (f64, f64);
+
+/// Both passes over a rectangle that lies inside of the picture. One that would change nothing is left out.
+fn passes(
+    picture: &Picture,
+    rect: Rect,
+    (across, down): (Span, Span),
+    (width, height): (usize, usize),
+    filter: Filter,
+) -> Picture {
+    let middle = if across == (0.0, width as f64) && rect.width == width {
         crop(picture, rect)
     } else {
-        horizontal(picture, rect, width, filter)
+        let kernel = Kernel::new(rect.width, across, width, filter);
+        horizontal(picture, rect, &kernel)
     };
-    if rect.height == height {
+    if down == (0.0, height as f64) && rect.height == height {
         middle
     } else {
-        vertical(&middle, height, filter)
+        vertical(&middle, &Kernel::new(rect.height, down, height, filter))
     }
 }
 
@@ -182,33 +236,31 @@ pub(super) fn crop(picture: &Picture, rect: Rect) -> Picture {
     out
 }
 
-/// The rows of `rect`, resampled to `width` places each.
-fn horizontal(picture: &Picture, rect: Rect, width: usize, filter: Filter) -> Picture {
-    let kernel = Kernel::new(rect.width, 0.0, rect.width as f64, width, filter);
-    let mut out = Picture::black(width, rect.height);
+/// The rows of `rect`, resampled.
+fn horizontal(picture: &Picture, rect: Rect, kernel: &Kernel) -> Picture {
+    let mut out = Picture::black(kernel.spans.len(), rect.height);
     // From the first pixel of the rectangle to the end of the picture.
     let pixels = &picture.data[(rect.top * picture.width + rect.left) * 3..];
     let stride = picture.width * 3;
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has the feature.
-        unsafe { avx2::horizontal(pixels, stride, &kernel, &mut out) };
+        unsafe { avx2::horizontal(pixels, stride, kernel, &mut out) };
         return out;
     }
-    plain::horizontal(pixels, stride, &kernel, &mut out, 0);
+    plain::horizontal(pixels, stride, kernel, &mut out, 0);
     out
 }
 
-/// The picture's columns, resampled to `height` places each.
-fn vertical(picture: &Picture, height: usize, filter: Filter) -> Picture {
-    let kernel = Kernel::new(picture.height, 0.0, picture.height as f64, height, filter);
-    let mut out = Picture::black(picture.width, height);
+/// The picture's columns, resampled.
+fn vertical(picture: &Picture, kernel: &Kernel) -> Picture {
+    let mut out = Picture::black(picture.width, kernel.spans.len());
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has the feature.
-        unsafe { avx2::vertical(&picture.data, &kernel, &mut out) };
+        unsafe { avx2::vertical(&picture.data, kernel, &mut out) };
         return out;
     }
-    plain::vertical(&picture.data, &kernel, &mut out);
+    plain::vertical(&picture.data, kernel, &mut out);
     out
 }
