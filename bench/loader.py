@@ -11,6 +11,7 @@ import math
 import os
 import pickle
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -110,18 +111,20 @@ def prepare():
 
 
 def wordnet_for_nltk():
-    """A folder of WordNet's files that NLTK's reader takes; nothing if there are none."""
+    """A folder with WordNet where NLTK looks for it; nothing if there is none."""
     if not (WORDNET / "index.noun").exists():
         print(f"WordNet is not in {WORDNET}: neither side replaces words by synonyms", flush=True)
         return None
-    folder = FOLDER / "wordnet"
-    folder.mkdir(exist_ok=True)
+    folder = FOLDER / "nltk_data/corpora/wordnet"
+    folder.mkdir(parents=True, exist_ok=True)
     for file in WORDNET.iterdir():
+        # Copies: NLTK follows no link out of a folder.
         if file.is_file() and not (folder / file.name).exists():
-            (folder / file.name).symlink_to(file)
-    # The names are not used.
+            shutil.copy(file, folder)
+    # What Debian leaves out, and is not used here.
+    (folder / "index.sense").touch()
     (folder / "lexnames").write_text("".join(f"{number:02}\tgroup.{number}\t1\n" for number in range(GROUPS)))
-    return folder
+    return FOLDER / "nltk_data"
 
 
 def experiment(kind):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ftfy
 import nltk
-from nltk.corpus.reader.wordnet import WordNetCorpusReader
+from nltk.corpus import wordnet
 from open_clip.tokenizer import SimpleTokenizer
 
 # NLTK's list, of which nltk's package carries no copy; one word a line.
@@ -24,19 +24,13 @@ def clean(text):
 class Captions:
     """One first caption and further augmented ones, as rows of tokens."""
 
-    def __init__(self, views, wordnet):
+    def __init__(self, views, nltk_data):
         self.views = views
         self.stop = set(STOP_WORDS.read_text(encoding="utf-8").split())
         self.tokenizer = SimpleTokenizer(context_length=CONTEXT)
-        self.wordnet = wordnet
-
-    def reader(self):
-        """NLTK's WordNet, opened once per worker process."""
-        if isinstance(self.wordnet, str):
-            # Other folders NLTK refuses to read.
-            nltk.data.path.append(self.wordnet)
-            self.wordnet = WordNetCorpusReader(self.wordnet, None)
-        return self.wordnet
+        self.synonyms = nltk_data is not None
+        if self.synonyms:
+            nltk.data.path.append(nltk_data)
 
     def without_stop_words(self, text):
         """The words and marks that say something. The text counts as one sentence: NLTK's parameters of
@@ -51,7 +45,7 @@ class Captions:
         random.shuffle(left)
         for word in left:
             found = set()
-            for synset in self.reader().synsets(word):
+            for synset in wordnet.synsets(word):
                 for name in synset.lemma_names():
                     name = name.replace("_", " ").replace("-", " ").lower()
                     found.add("".join(c for c in name if c in " qwertyuiopasdfghjklzxcvbnm"))
@@ -64,7 +58,7 @@ class Captions:
     def augment(self, text):
         """EDA, with the weights of the defaults."""
         kinds = ["synonym", "swap", "delete"]
-        weights = [0.4 if self.wordnet else 0.0, 0.4, 0.2]
+        weights = [0.4 if self.synonyms else 0.0, 0.4, 0.2]
         kind = random.choices(kinds, weights)[0]
         words = text.split()
         if kind == "synonym":

@@ -102,7 +102,7 @@ impl Maker {
             _share: None,
         };
         let seed = self.order.seed;
-        let mut need = |width, height| {
+        let mut need = |width: usize, height: usize| {
             let pixels = (width * height) as u64;
             let share = self.budget.take(pixels * BYTES_PER_PIXEL + ready.bytes);
             ready._share = Some(share);
