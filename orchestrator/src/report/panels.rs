@@ -164,8 +164,8 @@ fn rank(name: &str) -> usize {
         "grad_norm" => 3,
         "lr" => 4,
         "samples_per_second" => 5,
-        "wait_share" | "wait_seconds" | "bytes_read" => 6,
-        "resident_bytes" | "bad_samples" | "skipped_steps" => 7,
+        "wait_share" | "wait_seconds" | "bytes_read" | "resident_bytes" | "bad_samples"
+        | "skipped_steps" => 6,
         _ => 2,
     }
 }
