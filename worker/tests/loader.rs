@@ -86,6 +86,7 @@ fn loader(
         workers,
         prefetch: 2,
         max_bad: 0.05,
+        fast_decode: false,
     };
     Loader::new(options, start).unwrap()
 }
@@ -294,6 +295,7 @@ fn a_data_set_smaller_than_a_step_is_refused() {
         workers: 1,
         prefetch: 1,
         max_bad: 0.0,
+        fast_decode: false,
     };
     let error = Loader::new(options, GlobalPosition::default())
         .err()

@@ -11,6 +11,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tch_distributed::optim as gradients;
 
+use super::bench_data::{self, LoaderArgs, TokenizerArgs};
 use super::bench_index;
 use crate::data::{self, Loader, LoaderOptions, Order};
 use crate::loss::{Alone, Objective};
@@ -34,6 +35,10 @@ enum What {
     Step(StepArgs),
     /// The text tower alone: forward and backward of all captions.
     Text(StepArgs),
+    /// The data loader alone: files to batches.
+    Loader(LoaderArgs),
+    /// The tokenizer alone, on one thread.
+    Tokenizer(TokenizerArgs),
     /// The index of a data set: time to the first sample, and memory over many processes.
     Index(bench_index::IndexArgs),
     /// The files of a data set's images, read and not decoded.
@@ -70,6 +75,8 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     let (args, text_alone) = match &args.what {
         What::Step(args) => (args, false),
         What::Text(args) => (args, true),
+        What::Loader(args) => return bench_data::loader(args),
+        What::Tokenizer(args) => return bench_data::tokenizer(args),
         What::Index(args) => return bench_index::run(args),
         What::Read(args) => return bench_index::read(args),
     };

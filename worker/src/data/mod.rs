@@ -2,6 +2,7 @@
 
 mod bad;
 mod batch;
+mod budget;
 pub mod index;
 mod loader;
 pub mod mapped;
