@@ -126,6 +126,16 @@ fn a_trainer_in_python_agrees_to_a_stop_and_its_losses_come_out_again_to_the_bit
     };
     let command = format!("[{}, tools/program.py]", python.display());
     let project = project("speaks.py", &command);
+    // Python's own compilation of torch takes longer than everything here: it is kept from one start to the next.
+    let cache = project.path().join("data/bytecode");
+    let text = experiment(&command).replace(
+        "tasks_per_node: 2",
+        &format!(
+            "tasks_per_node: 2, env: {{PYTHONPYCACHEPREFIX: {}, PYTHONDONTWRITEBYTECODE: \"\"}}",
+            cache.display()
+        ),
+    );
+    project.write("program.yaml", &text);
     let (straight, straight_dir) = submit(&project);
     project.finished(&straight);
     // This one waits at a step, until it is asked to stop.
