@@ -200,8 +200,10 @@ pub(crate) fn follow(run: &RunDir, selection: &Selection, printer: Printer) -> R
             };
             for number in from..=last {
                 for (rank, path) in selection.source.of(&run.attempt(number)) {
-                    let is_known = |log: &&mut Log| log.attempt == number && log.rank == rank;
-                    if logs.iter_mut().find(is_known).is_none() {
+                    let is_known = logs
+                        .iter()
+                        .any(|log| log.attempt == number && log.rank == rank);
+                    if !is_known {
                         let mut log = Log::new(number, rank, path);
                         if at_start {
                             log.skip_to_tail(selection.tail)?;

@@ -82,12 +82,14 @@ fn colours_can_be_switched_off() {
         pty.wait_for(&["alpha was here"]);
         pty.press("q");
         pty.end();
-        // 30 to 37, 90 to 97 and 38;5;n choose a colour.
         let output = pty.output();
-        let found = ["\x1b[3", "\x1b[9"].iter().any(|code| {
-            output.split(code).skip(1).any(|rest| {
-                rest.starts_with(|c: char| c.is_ascii_digit()) && !rest.starts_with("39m")
-            })
+        let found = output.split("\x1b[").skip(1).any(|rest| {
+            let end = rest.find(|c: char| c.is_ascii_alphabetic());
+            let (parameters, end) = rest.split_at(end.unwrap_or(rest.len()));
+            // 30 to 38 and 40 to 48 choose a colour, 90 to 107 a bright one; 39 and 49 are none.
+            let colour = |n: u32| matches!(n, 30..=38 | 40..=48 | 90..=107);
+            let mut numbers = parameters.split(';').filter_map(|n| n.parse().ok());
+            end.starts_with('m') && numbers.any(colour)
         });
         assert_eq!(found, coloured, "{output:?}");
     }

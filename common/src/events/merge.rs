@@ -98,14 +98,17 @@ impl Checkpointed<'_> {
     }
 }
 
-/// An event's place: corrected time, then attempt, then writer.
-type Key = (Timestamp, u32, String);
+/// An event's place: corrected time, then attempt, then writer by the order of names.
+type Key = (Timestamp, u32, usize);
 
-fn merge(writers: Vec<Vec<Event>>) -> Vec<Event> {
+fn merge(mut writers: Vec<Vec<Event>>) -> Vec<Event> {
+    let name = |events: &Vec<Event>| events.first().map(|event| event.writer.clone());
+    writers.sort_by_cached_key(name);
     let floors = Floors::of(&writers);
     let mut queues: Vec<std::vec::IntoIter<(Key, Event)>> = writers
         .into_iter()
-        .map(|events| floors.place(events).into_iter())
+        .enumerate()
+        .map(|(writer, events)| floors.place(writer, events).into_iter())
         .collect();
     // A merge of queues: whatever their keys, two events of one writer never swap.
     let mut heap = BinaryHeap::new();
@@ -157,7 +160,7 @@ impl Floors {
     }
 
     /// Gives the events of one writer keys that never fall.
-    fn place(&self, events: Vec<Event>) -> Vec<(Key, Event)> {
+    fn place(&self, writer: usize, events: Vec<Event>) -> Vec<(Key, Event)> {
         let mut time = self.submitted;
         let mut attempt = 0;
         let place = |event: Event| {
@@ -169,8 +172,30 @@ impl Floors {
             let corrected = time.map_or(event.time, |time| time.max(event.time));
             // The submission itself is the floor, not above it.
             time = Some(corrected);
-            ((corrected, attempt, event.writer.clone()), event)
+            ((corrected, attempt, writer), event)
         };
         events.into_iter().map(place).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_a_checkpoint_is_read_as_any_other() {
+        let all = r#"{"time":"2026-01-01T10:00:00Z","seq":3,"attempt":1,"job":"41","nodes":["n1"],"step":100,"cause":"c","hint":"h","event":"checkpoint","name":"step-00000100","seconds":1.5,"bytes":9}"#;
+        let least = r#"{"event":"checkpoint","time":"2026-01-01T10:00:00Z","name":"s","seconds":2,"bytes":0}"#;
+        // Another way of writing the name, a field of a newer version, a name with an escape.
+        let odd = r#"{"event":"\u0063heckpoint","time":"2026-01-01T10:00:00Z","name":"a\"b","seconds":2,"bytes":0,"new":[1]}"#;
+        for line in [all, least, odd] {
+            let slow: Event = serde_json::from_str(line).unwrap();
+            assert_eq!(parse(line.as_bytes()), Some(slow), "{line}");
+        }
+        assert!(Checkpointed::parse(all.as_bytes()).is_some());
+        let other =
+            r#"{"event":"note","time":"2026-01-01T10:00:00Z","name":"s","seconds":2,"bytes":0}"#;
+        assert!(Checkpointed::parse(other.as_bytes()).is_none());
+        assert_eq!(parse(&all.as_bytes()[..60]), None);
     }
 }

@@ -105,11 +105,14 @@ fn spent(table: &str, trainer: bool, recorded: &[(u64, f64)], status: Status, no
     text
 }
 
+/// Name, events, whether it is the trainer, metrics, where it stands, now.
+type Case<'a> = (&'a str, String, bool, &'a [(u64, f64)], Status, f64);
+
 #[test]
 fn the_table_of_uses() {
-    use Status::{Cancelled, Failed, Finished, Lost, Pending, Running};
+    use Status::{Cancelled, Failed, Finished, Lost, Pending, Running, Stopped};
     let start = "0 submitted, 10 started 0, 15 restored 0 0";
-    let cases: &[(&str, String, bool, &[(u64, f64)], Status, f64)] = &[
+    let cases: &[Case<'_>] = &[
         (
             "from one end to the other",
             format!("{start}, 45 checkpoint 0 100, 60 finished 0 150"),
@@ -252,6 +255,14 @@ fn the_table_of_uses() {
             true,
             &[],
             Finished,
+            999.0,
+        ),
+        (
+            "it was taken in from elsewhere, where it was not over",
+            format!("{start}, 45 checkpoint 0 100"),
+            true,
+            &[],
+            Stopped,
             999.0,
         ),
         ("it waits", "0 submitted".into(), true, &[], Pending, 7.0),

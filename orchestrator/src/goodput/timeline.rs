@@ -104,9 +104,10 @@ impl<'a> Timeline<'a> {
                     .and_then(|attempt| attempt.job.as_ref());
                 if event.job.is_some() && event.job.as_ref() == before {
                     // The scheduler took the job and queued it again, without a word to its supervisor.
-                    let of = match self.lost_a_node {
-                        true => (Cause::Crash, Use::QueuedAfterCrash),
-                        false => (Cause::Preemption, Use::QueuedAfterPreemption),
+                    let of = if self.lost_a_node {
+                        (Cause::Crash, Use::QueuedAfterCrash)
+                    } else {
+                        (Cause::Preemption, Use::QueuedAfterPreemption)
                     };
                     self.found_dead(time, of);
                 } else {
@@ -273,10 +274,12 @@ impl<'a> Timeline<'a> {
     /// Until now, for a run that is not over.
     fn end(&mut self) {
         let now = nanoseconds(self.context.now).max(self.at);
-        if self.over || self.now == Use::Paused {
+        let status = self.context.status;
+        let rests = status.is_settled() && status != Status::Lost;
+        if self.over || rests || self.now == Use::Paused {
             return;
         }
-        if self.context.status == Status::Lost {
+        if status == Status::Lost {
             self.found_dead(now, DEAD);
         }
         self.until(now);

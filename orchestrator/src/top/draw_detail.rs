@@ -16,7 +16,9 @@ use crate::view::{RunView, cut, cut_line, number};
 /// Least width of a curve beside others.
 const CURVE: u16 = 36;
 /// From this width on ranks and log stand side by side.
-const WIDE: u16 = 100;
+const WIDE: u16 = 124;
+/// Width of a table of ranks with all that is known of their GPUs.
+const RANKS: u16 = 62;
 
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
     let Some(view) = app.view() else {
@@ -54,7 +56,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App, theme: Theme, area: Rect) {
             draw_curves(frame, app, detail, theme, curves);
             if below.width >= WIDE {
                 let [ranks, log] =
-                    Layout::horizontal([Constraint::Length(50), Constraint::Min(0)]).areas(below);
+                    Layout::horizontal([Constraint::Length(RANKS), Constraint::Min(0)])
+                        .spacing(2)
+                        .areas(below);
                 draw_ranks(frame, app, detail, theme, ranks);
                 draw_log(frame, app, detail, theme, log);
             } else if below.height >= 8 {

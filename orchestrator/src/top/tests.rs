@@ -121,10 +121,11 @@ fn picture(app: &App, width: u16, height: u16) -> String {
 }
 
 fn press(app: &mut App, keys: &str) -> Effect {
-    keys.chars()
-        .map(|c| app.press(Key::Char(c)))
-        .last()
-        .unwrap()
+    let mut effect = Effect::Nothing;
+    for c in keys.chars() {
+        effect = app.press(Key::Char(c));
+    }
+    effect
 }
 
 #[test]

@@ -23,7 +23,8 @@ pub(crate) struct Pty {
     master: File,
     /// What was written to it.
     output: Arc<Mutex<Vec<u8>>>,
-    seen: usize,
+    columns: usize,
+    rows: usize,
 }
 
 impl Pty {
@@ -82,13 +83,13 @@ impl Pty {
             child,
             master,
             output,
-            seen: 0,
+            columns: columns.into(),
+            rows: rows.into(),
         }
     }
 
     /// Types.
     pub(crate) fn press(&mut self, keys: &str) {
-        self.seen = self.output.lock().unwrap().len();
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
@@ -102,22 +103,27 @@ impl Pty {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
 
-    /// Waits until each of these was drawn since the last key.
+    /// What a person sees now, line by line.
+    pub(crate) fn screen(&self) -> String {
+        screen(&self.output(), self.columns, self.rows)
+    }
+
+    /// Waits until each of these is on the screen.
     pub(crate) fn wait_for(&self, texts: &[&str]) {
         let start = Instant::now();
         loop {
-            let output = self.output.lock().unwrap()[self.seen..].to_vec();
-            let output = String::from_utf8_lossy(&output).into_owned();
+            let screen = self.screen();
             let missing: Vec<_> = texts
                 .iter()
-                .filter(|text| !output.contains(**text))
+                .filter(|text| !screen.contains(**text))
                 .collect();
             if missing.is_empty() {
                 return;
             }
             assert!(
                 start.elapsed() < PATIENCE,
-                "waited in vain for {missing:?} in {output:?}"
+                "waited in vain for {missing:?} in\n{screen}\n{:?}",
+                self.output()
             );
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -161,4 +167,65 @@ impl Drop for Pty {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a terminal shows after this was written to it: as much of one as the programs here use. A sequence
+/// that is not understood changes nothing.
+fn screen(written: &str, columns: usize, rows: usize) -> String {
+    let mut cells = vec![vec![' '; columns]; rows];
+    let (mut row, mut column) = (0, 0);
+    let mut chars = written.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' if row + 1 < rows => row += 1,
+            '\n' => {
+                cells.remove(0);
+                cells.push(vec![' '; columns]);
+            }
+            '\u{1b}' if chars.next_if_eq(&'[').is_some() => {
+                let mut parameters = String::new();
+                let mut end = ' ';
+                for c in chars.by_ref() {
+                    if c.is_ascii_alphabetic() {
+                        end = c;
+                        break;
+                    }
+                    parameters.push(c);
+                }
+                match (end, parameters.as_str()) {
+                    ('H', place) => {
+                        let mut numbers = place.split(';').map(|n| n.parse().unwrap_or(1_usize));
+                        let mut next = || numbers.next().unwrap_or(1).max(1) - 1;
+                        (row, column) = (next().min(rows - 1), next().min(columns - 1));
+                    }
+                    ('K', "") => cells[row][column.min(columns)..].fill(' '),
+                    ('J', "") => {
+                        cells[row][column.min(columns)..].fill(' ');
+                        for line in &mut cells[row + 1..] {
+                            line.fill(' ');
+                        }
+                    }
+                    ('J', "2") | ('h' | 'l', "?1049") => {
+                        for line in &mut cells {
+                            line.fill(' ');
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            c if c.is_control() => {}
+            c => {
+                if column < columns {
+                    cells[row][column] = c;
+                    column += 1;
+                }
+            }
+        }
+    }
+    let lines: Vec<String> = cells
+        .iter()
+        .map(|line| line.iter().collect::<String>().trim_end().to_owned())
+        .collect();
+    lines.join("\n")
 }
