@@ -95,7 +95,7 @@ impl Listed {
             }
         };
         let problem = match value {
-            Value::Array(list) if !list.is_empty() => return Ok((list, origin)),
+            Value::Array(list) if !list.is_empty() => return Ok((list.as_slice(), origin)),
             Value::Array(_) => format!("entry '{set}': the list of {what} is empty"),
             other => format!(
                 "entry '{set}': {} stands where a list of {what} is needed",

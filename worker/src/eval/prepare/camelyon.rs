@@ -32,7 +32,7 @@ pub(super) fn write(
                 continue;
             }
             return Err(PrepareError::Missing {
-                source: source.to_owned(),
+                place: source.to_owned(),
                 set: SET,
                 what: "file camelyonpatch_level_2_split_valid_x.h5 or _y.h5".to_owned(),
                 from: recipe.from,
@@ -57,7 +57,7 @@ pub(super) fn write(
             fs::create_dir_all(&folder)
                 .map_err(|cause| PrepareError::io("make", &folder, cause))?;
         }
-        let failed = |error: hdf5_reader::Error| form(x, error.to_string());
+        let failed = |error: hdf5_reader::error::Error| form(x, error.to_string());
         let pixels = Hdf5File::open(x)
             .and_then(|file| file.dataset("x"))
             .map_err(failed)?;

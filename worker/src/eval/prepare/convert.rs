@@ -28,13 +28,14 @@ impl Converter {
     /// Frame n/2 + 1 of n (counted from 0), as VISSL's script takes it, by ffmpeg.
     fn middle_frame(&mut self, video: &[u8]) -> Result<Vec<u8>, String> {
         let frames = avi_frames(video).ok_or("this is no AVI video that can be read")?;
-        let folder = match &self.folder {
+        let folder = match self.folder.take() {
             Some(folder) => folder,
-            None => self.folder.insert(
-                tempfile::tempdir().map_err(|e| format!("a folder for it cannot be made: {e}"))?,
-            ),
+            None => {
+                tempfile::tempdir().map_err(|e| format!("a folder for it cannot be made: {e}"))?
+            }
         };
         let input = folder.path().join("video.avi");
+        self.folder = Some(folder);
         std::fs::File::create(&input)
             .and_then(|mut file| file.write_all(video))
             .map_err(|error| format!("cannot be copied to {}: {error}", input.display()))?;

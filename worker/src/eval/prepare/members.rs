@@ -30,6 +30,7 @@ impl Member<'_> {
             what,
         };
         self.reader
+            .by_ref()
             .take(LIMIT + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| failed(error.to_string()))?;

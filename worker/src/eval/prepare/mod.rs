@@ -61,10 +61,10 @@ pub enum PrepareError {
         what: String,
     },
     /// A file of the set is in no archive.
-    #[error("{}: there is no {what}, which '{set}' needs; put there {from}", source.display())]
+    #[error("{}: there is no {what}, which '{set}' needs; put there {from}", place.display())]
     Missing {
         /// The source.
-        source: PathBuf,
+        place: PathBuf,
         /// The set.
         set: &'static str,
         /// What is missing.
@@ -350,7 +350,7 @@ fn role(recipe: &Recipe, path: &str) -> Role {
 impl Found<'_> {
     fn missing(&self, what: String) -> PrepareError {
         PrepareError::Missing {
-            source: self.source.to_owned(),
+            place: self.source.to_owned(),
             set: self.recipe.set,
             what,
             from: self.recipe.from,

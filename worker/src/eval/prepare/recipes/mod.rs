@@ -24,7 +24,7 @@ pub struct Recipe {
 }
 
 /// All sets that are prepared.
-pub const RECIPES: [Recipe; 19] = [
+pub static RECIPES: [Recipe; 19] = [
     Recipe {
         set: "imagenet",
         test: "val",
