@@ -31,8 +31,25 @@ fn every_command_works() {
         })
         .collect();
     for needed in [
-        "submit", "status", "logs", "preempt", "cancel", "resume", "heal", "doctor", "drill",
-        "show", "plot", "sweep", "import", "report", "compare",
+        "submit",
+        "status",
+        "logs",
+        "preempt",
+        "cancel",
+        "resume",
+        "heal",
+        "doctor",
+        "drill",
+        "show",
+        "plot",
+        "sweep",
+        "import",
+        "report",
+        "compare",
+        "reproduce",
+        "export",
+        "import-run",
+        "gc",
     ] {
         let needed = format!("rocket {needed} ");
         assert!(

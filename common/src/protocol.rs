@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::exit::ExitKind;
 use crate::run_dir::{Attempt, RunDir};
 
-/// Environment of a rank. The first five are torch.distributed's own names.
+/// Environment of a rank. Names without `ROCKET_` are those of torch.distributed and torchrun.
 pub mod env {
     /// Global rank.
     pub const RANK: &str = "RANK";
@@ -36,10 +36,28 @@ pub mod env {
     pub const MASTER_ADDR: &str = "MASTER_ADDR";
     /// Port of the store. Absent or 0: rank 0 binds a free one and publishes it in `rendezvous.json`.
     pub const MASTER_PORT: &str = "MASTER_PORT";
+    /// Number of ranks of the node.
+    pub const LOCAL_WORLD_SIZE: &str = "LOCAL_WORLD_SIZE";
+    /// Number of the node.
+    pub const GROUP_RANK: &str = "GROUP_RANK";
+    /// Number of nodes.
+    pub const GROUP_WORLD_SIZE: &str = "GROUP_WORLD_SIZE";
+    /// Rank among those of its role; all have one role.
+    pub const ROLE_RANK: &str = "ROLE_RANK";
+    /// Number of ranks of the role.
+    pub const ROLE_WORLD_SIZE: &str = "ROLE_WORLD_SIZE";
+    /// The role.
+    pub const ROLE_NAME: &str = "ROLE_NAME";
+    /// The run's id.
+    pub const TORCHELASTIC_RUN_ID: &str = "TORCHELASTIC_RUN_ID";
+    /// Number of the attempt.
+    pub const TORCHELASTIC_RESTART_COUNT: &str = "TORCHELASTIC_RESTART_COUNT";
     /// The run directory.
     pub const RUN_DIR: &str = "ROCKET_RUN_DIR";
     /// Number of the attempt.
     pub const ATTEMPT: &str = "ROCKET_ATTEMPT";
+    /// The experiment's seed, for programs of `command:`.
+    pub const SEED: &str = "ROCKET_SEED";
     /// Folder of the pinned tree's files (labels, prompts, catalog, templates).
     pub const PIN_DIR: &str = "ROCKET_PIN_DIR";
 }

@@ -203,3 +203,19 @@ fn a_fenced_attempt_publishes_no_rendezvous() {
     protocol::publish_rendezvous(&run, &rendezvous(1)).unwrap();
     assert_eq!(run.attempts().unwrap(), [first, second]);
 }
+
+#[test]
+fn what_is_made_aside_is_no_run() {
+    let root = tempfile::tempdir().unwrap();
+    // The beginning of a drill's folder, and of a run's whose random part has no letter in it.
+    for name in [
+        ".drill-12345678",
+        ".new-job-12345678-0123456789012345",
+        "job-12345678",
+    ] {
+        std::fs::create_dir(root.path().join(name)).unwrap();
+    }
+    let found = rocket_common::run_dir::list(root.path()).unwrap();
+    let ids: Vec<String> = found.iter().map(|run| run.id()).collect();
+    assert_eq!(ids, ["job-12345678"]);
+}

@@ -1,5 +1,6 @@
 //! `rocket`: runs vision-language pre-training experiments, pinned to a git commit, until they are done.
 
+mod archive;
 pub mod backend;
 mod build;
 pub mod bundle;
@@ -9,11 +10,14 @@ mod complete;
 pub mod doctor;
 pub mod drill;
 mod experiment;
+mod gc;
+mod machine;
 mod notify;
 pub mod output;
 pub mod pin;
 mod report;
 mod repro;
+mod reproduce;
 pub mod requests;
 mod runs;
 mod settings;

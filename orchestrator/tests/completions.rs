@@ -54,7 +54,7 @@ fn runs_sweeps_experiments_and_commands_are_completed() {
         completed(&env, &["rocket", "submit", "jobs/"]),
         ["jobs/demo.yaml"]
     );
-    assert_eq!(completed(&env, &["rocket", "comp"]), ["completions"]);
+    assert_eq!(completed(&env, &["rocket", "compl"]), ["completions"]);
     assert!(completed(&env, &["rocket", "submit", "--dry"]).contains(&"--dry-run".to_owned()));
 }
 

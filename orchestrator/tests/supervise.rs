@@ -110,18 +110,6 @@ fn crashes_without_end_use_up_the_budget() {
 }
 
 #[test]
-fn a_program_that_cannot_start_fails_at_once() {
-    let env = Env::with_job("true", 1);
-    let run = env.submit(&["--set", "command=[./missing.sh]"]);
-    let view = env.wait_for_status(&run, "failed");
-    assert_eq!(
-        view["cause"],
-        "cannot start rank 0: './missing.sh': no such file or directory"
-    );
-    assert_eq!(view["exit"], "experiment");
-}
-
-#[test]
 fn a_killed_supervisor_leaves_no_rank_running() {
     // The rank's own child ignores everything that can be ignored, and leaves its group.
     let env = Env::with_job(

@@ -17,7 +17,7 @@ mod store;
 pub use digest::{HashingWriter, sha256_file, sha256_hex};
 pub use draft::{Draft, Published, SectionWriter};
 pub use manifest::{Info, Manifest, Position, Section};
-pub use retention::{Keep, Pruned, choose, prune};
+pub use retention::{BEST_METRIC, Keep, Pruned, choose, excess, prune, remove};
 pub use store::{Checkpoint, Damaged, Found, latest_good, list, open, verify};
 
 use std::io;

@@ -10,6 +10,9 @@ use crate::atomic;
 use crate::error::Result;
 use crate::run_dir::RunDir;
 
+/// The score by which a checkpoint is the best one: top-1 of the z head, a fraction of 1.
+pub const BEST_METRIC: &str = "z_top1";
+
 /// What stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keep {
@@ -46,9 +49,7 @@ pub fn choose(scores: &[(u64, Option<f64>)], keep: &Keep) -> BTreeSet<u64> {
     last.chain(best.map(|(_, step)| step)).collect()
 }
 
-/// Removes what need not stay, and what lower attempts left half-written. Before anything goes, the
-/// latest of those that stay is read back and compared with its checksums; if it is damaged the next
-/// one takes its place, so that the only good checkpoint is never removed.
+/// Removes what need not stay, and what lower attempts left half-written.
 ///
 /// # Errors
 /// A newer attempt than `attempt` exists, or the file system refuses.
@@ -56,6 +57,23 @@ pub fn prune(run: &RunDir, attempt: u32, keep: &Keep) -> Result<Pruned> {
     run.fence_check(attempt)?;
     let place = run.checkpoints_dir();
     remove_leftovers(&place, attempt)?;
+    let pruned = excess(run, keep)?;
+    for step in &pruned.removed {
+        // A newer attempt may be reading it.
+        run.fence_check(attempt)?;
+        remove(&place, *step)?;
+    }
+    Ok(pruned)
+}
+
+/// Which checkpoints would stay and which go, and removes none. The latest of those that stay was read
+/// back and compared with its checksums; if it is damaged the next one takes its place, so that the only
+/// good checkpoint is never among those that go.
+///
+/// # Errors
+/// The file system refuses.
+pub fn excess(run: &RunDir, keep: &Keep) -> Result<Pruned> {
+    let place = run.checkpoints_dir();
     let all: Vec<u64> = list(&place)?.into_iter().map(|(step, _)| step).collect();
     let mut usable: Vec<Checkpoint> = all
         .iter()
@@ -90,9 +108,6 @@ pub fn prune(run: &RunDir, attempt: u32, keep: &Keep) -> Result<Pruned> {
         if kept.contains(step) || later {
             continue;
         }
-        // A newer attempt may be reading it.
-        run.fence_check(attempt)?;
-        remove(&place, &dir_name(*step))?;
         removed.push(*step);
     }
     kept.extend(all.iter().filter(|step| !removed.contains(*step)));
@@ -131,9 +146,14 @@ fn remove_leftovers(place: &Path, attempt: u32) -> Result<()> {
     Ok(())
 }
 
-/// Renamed first, so that nobody ever lists a checkpoint that is half removed.
-fn remove(place: &Path, name: &str) -> Result<()> {
-    let path = place.join(name);
+/// Removes the checkpoint of a step from a folder of checkpoints.
+///
+/// # Errors
+/// The file system refuses.
+pub fn remove(place: &Path, step: u64) -> Result<()> {
+    // Renamed first, so that nobody ever lists a checkpoint that is half removed.
+    let name = dir_name(step);
+    let path = place.join(&name);
     let aside = place.join(format!(".removed-{name}-{}", atomic::unique()));
     fs::rename(&path, &aside)
         .and_then(|()| fs::remove_dir_all(&aside))

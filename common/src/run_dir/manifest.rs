@@ -53,6 +53,70 @@ pub struct Manifest {
     /// The sweep that it is a point of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepPoint>,
+    /// What it does once more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reproduces: Option<Reproduces>,
+    /// Where it was taken in from: it ran elsewhere, and nothing starts it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
+}
+
+/// What a run does once more, from the same pinned commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reproduces {
+    /// The run whose numbers are to come out again; absent if only its commit is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Where its programs are from.
+    pub programs: ProgramsFrom,
+}
+
+/// Where the programs of a reproduction are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramsFrom {
+    /// The original's own, to the bit.
+    Original,
+    /// Others, from the same sources.
+    Sources,
+    /// Others, and it is not known what from.
+    Others,
+}
+
+/// Where a run was taken in from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// When.
+    pub time: Timestamp,
+    /// Who took it in.
+    pub user: String,
+    /// Its directory where it ran, on the manifest's `host`.
+    pub dir: PathBuf,
+    /// SHA-256 of the archive.
+    pub archive_sha256: String,
+    /// What bit-identical numbers depend on besides the experiment and the programs; absent if the run
+    /// had left no checkpoint that says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+    /// Git object ids, by path, of the sources that the trainer was built from; empty if not known.
+    #[serde(default)]
+    pub sources: BTreeMap<String, String>,
+    /// The sweep that it was a point of, there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepPoint>,
+}
+
+/// What computed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Number of ranks.
+    pub world_size: u32,
+    /// Torch's threads per rank.
+    pub threads: usize,
+    /// Kind of processor (and of GPU).
+    pub processor: String,
+    /// Version of libtorch.
+    pub libtorch: String,
 }
 
 /// Which point of which sweep a run is.
@@ -83,6 +147,26 @@ pub struct Bundle {
 impl Manifest {
     /// The schema that this version writes, and the newest that it reads.
     pub const SCHEMA: u32 = 1;
+
+    /// Refuses to start what ran elsewhere: its programs, its data and its state are not here.
+    ///
+    /// # Errors
+    /// The run was imported; kind [`ExitKind::Usage`].
+    pub fn refuse_imported(&self) -> Result<()> {
+        let Some(imported) = &self.imported else {
+            return Ok(());
+        };
+        let id = &self.run_id;
+        Err(Error::new(
+            ExitKind::Usage,
+            format!(
+                "run {id} was imported from '{}' on {}; it does not go on here",
+                imported.dir.display(),
+                self.host
+            ),
+        )
+        .hint(format!("rocket reproduce {id} does it once more")))
+    }
 
     /// Reads a manifest.
     ///

@@ -21,6 +21,10 @@ pub fn run_id(name: &str, commit: &str, again: Option<u32>) -> String {
 /// The experiment's name within a run id; `None` if it is not a run id.
 #[must_use]
 pub fn name_of_run_id(id: &str) -> Option<&str> {
+    // What is made aside, or only for a drill, is hidden.
+    if id.starts_with('.') {
+        return None;
+    }
     let (head, tail) = id.rsplit_once('-')?;
     if is_short_commit(tail) && !head.is_empty() {
         return Some(head);

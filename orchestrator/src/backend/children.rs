@@ -15,6 +15,7 @@ use rocket_common::protocol::{ProcessEnd, env};
 use rocket_common::run_dir::{Attempt, RunDir};
 
 use super::leftovers;
+use super::place::Place;
 use crate::supervisor::stacks;
 
 /// What is the same for every rank of an attempt on this machine.
@@ -26,6 +27,8 @@ pub(super) struct Ranks<'a> {
     pub(super) attempt: &'a Attempt,
     /// Number of ranks on all machines, W.
     pub(super) world_size: u32,
+    /// Number of ranks on each machine.
+    pub(super) per_node: u32,
     /// Program and arguments.
     pub(super) argv: &'a [OsString],
     /// Variables besides those of a rank's place.
@@ -58,14 +61,18 @@ impl Ranks<'_> {
             .ok_or_else(|| Error::new(ExitKind::Experiment, "'command' is an empty list"))?;
         let mut command = Command::new(program);
         command.args(arguments).current_dir(&self.cwd);
+        let place = Place {
+            rank,
+            local_rank,
+            world_size: self.world_size,
+            per_node: self.per_node,
+        };
         for name in &self.without {
             command.env_remove(name);
         }
         command
             .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .env(env::RANK, rank.to_string())
-            .env(env::LOCAL_RANK, local_rank.to_string())
-            .env(env::WORLD_SIZE, self.world_size.to_string())
+            .envs(place.variables(self.run, self.attempt.number()))
             .env(env::MASTER_ADDR, &self.master_addr)
             .env(env::RUN_DIR, self.run.path())
             .env(env::ATTEMPT, self.attempt.number().to_string());

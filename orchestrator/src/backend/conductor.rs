@@ -236,6 +236,7 @@ impl Conductor {
             run: &self.run,
             attempt: &self.attempt,
             world_size: self.announcement.world_size,
+            per_node: self.announcement.ranks_per_node,
             argv: &self.argv,
             env: &self.env,
             without: self.announcement.without.clone(),

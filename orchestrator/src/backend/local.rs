@@ -65,6 +65,7 @@ impl Backend for Local {
             run: launch.run,
             attempt: launch.attempt,
             world_size: launch.world_size,
+            per_node: launch.world_size,
             argv: &launch.argv,
             env: &launch.env,
             without: launch.without.iter().map(ToString::to_string).collect(),

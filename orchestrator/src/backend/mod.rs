@@ -5,6 +5,7 @@ mod conductor;
 pub(crate) mod leftovers;
 pub(crate) mod local;
 pub(crate) mod machines;
+pub(crate) mod place;
 pub(crate) mod records;
 pub(crate) mod share;
 

@@ -201,6 +201,7 @@ impl Share<'_> {
             run: self.run,
             attempt: &attempt,
             world_size: announcement.world_size,
+            per_node: announcement.ranks_per_node,
             argv: &argv,
             env: &env,
             without: announcement.without.clone(),

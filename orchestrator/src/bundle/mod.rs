@@ -3,10 +3,12 @@
 //! verified at every attempt, so that a rebuild never reaches a run that was submitted before it.
 
 mod cuda;
+mod doom;
 mod elf;
 mod hash;
 mod identity;
 
+pub(crate) use doom::{Doom, outlive};
 pub use elf::libraries;
 pub use hash::{Cache, sha256, sha256_text};
 pub use identity::Identity;
@@ -24,6 +26,8 @@ use rocket_common::run_dir::Bundle;
 /// Names the trainer's binary when it does not lie beside `rocket`.
 pub const WORKER_ENV: &str = "ROCKET_WORKER";
 
+/// Name of the store of bundles in the folder of runs.
+pub(crate) const FOLDER: &str = "bundles";
 /// Path of the orchestrator in a bundle.
 pub const ROCKET: &str = "bin/rocket";
 /// Path of the trainer in a bundle.
@@ -56,6 +60,41 @@ pub fn find_worker(own: &Path) -> Result<PathBuf> {
 /// # Errors
 /// A file cannot be read, or the store cannot be written.
 pub fn make(store: &Path, rocket: &Path, worker: Option<&Path>) -> Result<Bundle> {
+    let sources = sources(rocket, worker)?;
+    let mut cache = Cache::open();
+    let files = hashes(&sources, &mut cache)?;
+    let list: String = files
+        .iter()
+        .map(|(name, sha)| format!("{sha}  {name}\n"))
+        .collect();
+    let dir = store.join(&sha256_text(&list)[..16]);
+    if is_whole(&dir, &files) {
+        touch(&dir);
+    } else {
+        let result = copy(store, &dir, &sources, &files);
+        if result.is_err() {
+            sources.values().for_each(|path| cache.forget(path));
+            cache.save();
+        }
+        result?;
+    }
+    cache.save();
+    Ok(Bundle { dir, files })
+}
+
+/// What a bundle of these programs would hold: SHA-256 of each file by its path within it.
+///
+/// # Errors
+/// A file cannot be read.
+pub(crate) fn files(rocket: &Path, worker: Option<&Path>) -> Result<BTreeMap<String, String>> {
+    let mut cache = Cache::open();
+    let files = hashes(&sources(rocket, worker)?, &mut cache);
+    cache.save();
+    files
+}
+
+/// Where each file of a bundle is from, by its path within it.
+fn sources(rocket: &Path, worker: Option<&Path>) -> Result<BTreeMap<String, PathBuf>> {
     let mut sources: BTreeMap<String, PathBuf> = BTreeMap::new();
     sources.insert(ROCKET.into(), rocket.to_path_buf());
     if let Some(worker) = worker {
@@ -66,26 +105,31 @@ pub fn make(store: &Path, rocket: &Path, worker: Option<&Path>) -> Result<Bundle
             sources.insert(format!("lib/{name}"), path);
         }
     }
-    let mut cache = Cache::open();
-    let mut files = BTreeMap::new();
-    for (name, path) in &sources {
-        files.insert(name.clone(), cache.sha256(path)?);
+    Ok(sources)
+}
+
+fn hashes(
+    sources: &BTreeMap<String, PathBuf>,
+    cache: &mut Cache,
+) -> Result<BTreeMap<String, String>> {
+    let of = |(name, path): (&String, &PathBuf)| Ok((name.clone(), cache.sha256(path)?));
+    sources.iter().map(of).collect()
+}
+
+/// Shows that a bundle is about to be used: `rocket gc` leaves alone what is young. By the clock of the
+/// file system. Whoever may not do it has runs of somebody else's bundle, which those runs keep.
+pub(crate) fn touch(dir: &Path) {
+    use nix::sys::stat::futimens;
+    use nix::sys::time::TimeSpec;
+    if let Ok(dir) = fs::File::open(dir) {
+        let _ = futimens(&dir, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW);
     }
-    let list: String = files
-        .iter()
-        .map(|(name, sha)| format!("{sha}  {name}\n"))
-        .collect();
-    let dir = store.join(&sha256_text(&list)[..16]);
-    if !is_whole(&dir, &files) {
-        let result = copy(store, &dir, &sources, &files);
-        if result.is_err() {
-            sources.values().for_each(|path| cache.forget(path));
-            cache.save();
-        }
-        result?;
-    }
-    cache.save();
-    Ok(Bundle { dir, files })
+}
+
+/// Whether every file of a bundle is there.
+#[must_use]
+pub(crate) fn is_there(bundle: &Bundle) -> bool {
+    is_whole(&bundle.dir, &bundle.files)
 }
 
 /// Whether every file is there; what is in them is the supervisor's to verify.

@@ -67,6 +67,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
 /// # Errors
 /// It is over, or the scheduler does not answer.
 pub(crate) fn ask(run: &RunDir, backends: &Backends, now: bool) -> Result<Asked> {
+    run.manifest()?.refuse_imported()?;
     let view = RunView::read(run, backends)?;
     if view.status == Status::Cancelled {
         return Ok(Asked::Already);

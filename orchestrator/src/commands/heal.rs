@@ -90,7 +90,8 @@ fn visit(
     me: &str,
 ) -> Result<Option<Line>> {
     let manifest = run.manifest()?;
-    if manifest.backend != BackendKind::Slurm || !named && manifest.user != me {
+    let elsewhere = manifest.imported.is_some() || manifest.backend != BackendKind::Slurm;
+    if elsewhere || !named && manifest.user != me {
         return Ok(None);
     }
     let number = run.highest_submission()?.map_or(0, |highest| highest + 1);

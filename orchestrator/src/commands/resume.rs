@@ -59,6 +59,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
 pub(crate) fn one(run: &RunDir, backends: &Backends, force: bool) -> Result<Resumed> {
     let id = run.id();
     let manifest = run.manifest()?;
+    manifest.refuse_imported()?;
     // Before the look at the scheduler: whoever submits between the two takes this number away.
     let number = run.highest_submission()?.map_or(0, |highest| highest + 1);
     let view = RunView::read(run, backends)?;

@@ -98,6 +98,19 @@ impl Report for Show {
         )?;
         writeln!(out, "made from   {}{snapshot}", manifest.parent_commit)?;
         writeln!(out, "programs    {}", manifest.bundle.dir.display())?;
+        if let Some(run) = manifest.reproduces.as_ref().and_then(|of| of.run.as_ref()) {
+            writeln!(out, "reproduces  {run}")?;
+        }
+        if let Some(imported) = &manifest.imported {
+            writeln!(
+                out,
+                "imported    from {} on {}, by {} at {}",
+                imported.dir.display(),
+                manifest.host,
+                imported.user,
+                time(imported.time)
+            )?;
+        }
         writeln!(out, "directory   {}", status.dir.display())?;
         writeln!(out, "\nhistory")?;
         for event in events {

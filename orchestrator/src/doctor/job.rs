@@ -76,7 +76,7 @@ fn examine(
 ) -> Result<(), Finding> {
     let worker = bundle::find_worker(rocket).ok();
     // The programs as a run would find them: from the runs root, with their libraries.
-    let bundle = bundle::make(&root.join("bundles"), rocket, worker.as_deref())
+    let bundle = bundle::make(&root.join(bundle::FOLDER), rocket, worker.as_deref())
         .map_err(|error| Finding::problem(error.to_string()))?;
     let dir = make_folder(root).map_err(Finding::problem)?;
     let probe = Probe {

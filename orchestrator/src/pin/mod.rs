@@ -6,6 +6,7 @@
 //! object. The user's branch, index and work tree are only read. The commit is copied to a bare
 //! repository under the runs root, so that it outlives the user's clone.
 
+mod bundle;
 mod changes;
 mod export;
 mod lfs;
@@ -13,11 +14,12 @@ mod name;
 mod source;
 mod tree;
 
+pub(crate) use bundle::{Unbundled, experiment_of, unbundle, write_bundle};
 pub use changes::{Change, Changes};
 pub use export::{Export, export};
 pub use name::check_name;
 pub use source::Source;
-pub(crate) use tree::ids;
+pub(crate) use tree::{Entry, entry_at as entry, ids};
 pub use tree::{Mode, Pinned, contains, create};
 
 use std::path::Path;
@@ -66,18 +68,65 @@ pub fn publish(source: &Source, pinned: &Pinned, run_id: &str, store: &Path) -> 
     Ok(())
 }
 
+/// Whether what [`publish`] wrote is there.
+pub(crate) fn is_published(source: &Source, pinned: &Pinned, run_id: &str, store: &Path) -> bool {
+    let is_in = |repo: &Repository| {
+        let target = repo.refname_to_id(&ref_name(run_id));
+        target.is_ok_and(|id| id == pinned.commit) && bundle::has(repo, pinned.commit)
+    };
+    is_in(source.repository()) && Repository::open_bare(store).is_ok_and(|bare| is_in(&bare))
+}
+
 /// Removes what [`publish`] wrote, after a submit that failed later on; the objects stay.
 pub fn unpublish(source: &Source, run_id: &str, store: &Path) {
+    forget(Some(source), store, run_id);
+}
+
+/// Removes a run's ref from the store, and from a repository.
+pub(crate) fn forget(source: Option<&Source>, store: &Path, run_id: &str) {
     let name = ref_name(run_id);
     let delete = |repo: &Repository| {
         if let Ok(mut reference) = repo.find_reference(&name) {
             let _ = reference.delete();
         }
     };
-    delete(source.repository());
+    if let Some(source) = source {
+        delete(source.repository());
+    }
     if let Ok(bare) = Repository::open_bare(store) {
         delete(&bare);
     }
+}
+
+/// Copies a commit of another repository into the user's, and points a ref to it if one is named. If the
+/// other has the commit without its history, the user's must have that.
+///
+/// # Errors
+/// It does not, or cannot be written.
+pub(crate) fn fetch(place: &Path, source: &Source, commit: Oid, name: Option<&str>) -> Result<()> {
+    let doing = format!("copy commit {commit} into your repository");
+    let failed = |error: git2::Error| git_error(&doing, &error);
+    let other = Repository::open(place).map_err(failed)?;
+    let repo = source.repository();
+    let pinned = other.find_commit(commit).map_err(failed)?;
+    let lacking = pinned.parent_ids().find(|parent| {
+        // Of a store that has some commits without their history, commits are copied without.
+        let comes_along = !other.is_shallow() && bundle::has(&other, *parent);
+        !comes_along && !bundle::has(repo, *parent)
+    });
+    if let Some(parent) = lacking {
+        return Err(Error::new(
+            ExitKind::Pin,
+            format!("commit {commit} came without its history, and your repository does not have its parent {parent}"),
+        )
+        .hint(format!("fetch that first: git fetch origin {parent}")));
+    }
+    copy_objects(&other, repo, commit).map_err(failed)?;
+    if let Some(name) = name {
+        repo.reference(name, commit, true, "rocket")
+            .map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn open_or_init(store: &Path) -> Result<Repository> {
@@ -117,19 +166,7 @@ fn copy_objects(from: &Repository, to: &Repository, commit: Oid) -> Result<(), g
     }
     let odb = to.odb()?;
     let mut writer = odb.packwriter()?;
-    let mut failed = None;
-    builder.foreach(
-        |chunk| match std::io::Write::write_all(&mut writer, chunk) {
-            Ok(()) => true,
-            Err(error) => {
-                failed = Some(error);
-                false
-            }
-        },
-    )?;
-    if let Some(error) = failed {
-        return Err(git2::Error::from_str(&error.to_string()));
-    }
+    pack(&mut builder, &mut writer)?;
     writer.commit()?;
     if from.is_shallow() {
         // A bare repository lists its cut-off commits here; without it `git log` would miss parents.
@@ -139,6 +176,26 @@ fn copy_objects(from: &Repository, to: &Repository, commit: Oid) -> Result<(), g
         }
     }
     Ok(())
+}
+
+/// Writes what was put into a pack.
+fn pack(
+    builder: &mut git2::PackBuilder<'_>,
+    out: &mut dyn std::io::Write,
+) -> Result<(), git2::Error> {
+    let mut failed = None;
+    let done = builder.foreach(|chunk| match out.write_all(chunk) {
+        Ok(()) => true,
+        Err(error) => {
+            failed = Some(error);
+            false
+        }
+    });
+    match failed {
+        // What stopped it, and not that it was stopped.
+        Some(error) => Err(git2::Error::from_str(&error.to_string())),
+        None => done,
+    }
 }
 
 fn append_shallow(to: &Repository, commit: Oid) -> Result<(), git2::Error> {

@@ -214,13 +214,33 @@ pub(crate) fn ids(repo: &Repository, tree: Oid, paths: &[&str]) -> Result<Vec<Op
         .collect())
 }
 
+/// What the pinned tree has at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// File, folder or submodule.
+    pub(crate) kind: ObjectType,
+    /// Mode as git keeps it: `0o100755` is executable, `0o120000` a symbolic link.
+    pub(crate) mode: i32,
+}
+
+/// Looks a path up in the pinned tree.
+pub(crate) fn entry_at(repo: &Repository, pinned: &Pinned, path: &Path) -> Result<Option<Entry>> {
+    let tree = repo
+        .find_tree(pinned.tree)
+        .map_err(|error| git_error("read the pinned tree", &error))?;
+    Ok(tree
+        .get_path(&super::export::normal(path))
+        .ok()
+        .map(|entry| Entry {
+            kind: entry.kind().unwrap_or(ObjectType::Any),
+            mode: entry.filemode(),
+        }))
+}
+
 /// Whether the pinned tree holds a path.
 ///
 /// # Errors
 /// The tree cannot be read.
 pub fn contains(repo: &Repository, pinned: &Pinned, path: &Path) -> Result<bool> {
-    let tree = repo
-        .find_tree(pinned.tree)
-        .map_err(|error| git_error("read the pinned tree", &error))?;
-    Ok(tree.get_path(&super::export::normal(path)).is_ok())
+    Ok(entry_at(repo, pinned, path)?.is_some())
 }

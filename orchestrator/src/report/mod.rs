@@ -10,7 +10,9 @@ mod sections;
 mod select;
 mod summary;
 
-pub(crate) use compare::{Comparison, Options as CompareOptions, Subject};
+pub(crate) use compare::{
+    Comparison, FirstDifference, Options as CompareOptions, Subject, series_diff, within_up_to,
+};
 pub(crate) use config::flat;
 pub(crate) use facts::Facts;
 pub(crate) use page::{data, render};

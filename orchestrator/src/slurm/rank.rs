@@ -13,11 +13,12 @@ use nix::unistd::{Pid, getppid};
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::host;
-use rocket_common::protocol::{self, ExitRecord, ProcessEnd, env};
+use rocket_common::protocol::{self, ExitRecord, ProcessEnd};
 use rocket_common::run_dir::{Attempt, RunDir};
 
 use super::secrets;
 use crate::backend::leftovers;
+use crate::backend::place::Place;
 use crate::supervisor::stacks;
 
 /// Spacing of looks at the rank's process.
@@ -68,7 +69,7 @@ pub(crate) fn run(run: &RunDir, attempt: u32, argv: &[std::ffi::OsString]) -> Re
             (Some(code), _) => ProcessEnd::Code(code),
             (None, signal) => ProcessEnd::Signal(signal.unwrap_or_default()),
         },
-        node: place.node,
+        node: std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| host::name()),
     };
     protocol::write_exit(&attempt, place.rank, &record)?;
     let code = match record.end {
@@ -91,15 +92,8 @@ fn linger(attempt: &Attempt) {
     }
 }
 
-/// A rank's place, as srun gives it.
-struct Place {
-    rank: u32,
-    local_rank: u32,
-    world_size: u32,
-    node: String,
-}
-
 impl Place {
+    /// As srun gives it.
     fn from_env() -> Result<Self> {
         let number = |name: &str| {
             std::env::var(name)
@@ -112,11 +106,14 @@ impl Place {
                     )
                 })
         };
+        let world_size = number("SLURM_NTASKS")?;
+        // The step's nodes, where the job has more.
+        let nodes = number("SLURM_STEP_NUM_NODES").or_else(|_| number("SLURM_NNODES"))?;
         Ok(Self {
             rank: number("SLURM_PROCID")?,
             local_rank: number("SLURM_LOCALID")?,
-            world_size: number("SLURM_NTASKS")?,
-            node: std::env::var("SLURMD_NODENAME").unwrap_or_else(|_| host::name()),
+            world_size,
+            per_node: world_size.div_ceil(nodes.max(1)),
         })
     }
 }
@@ -143,9 +140,7 @@ fn spawn(
     command
         .args(arguments)
         .envs(secrets_of(run)?)
-        .env(env::RANK, place.rank.to_string())
-        .env(env::LOCAL_RANK, place.local_rank.to_string())
-        .env(env::WORLD_SIZE, place.world_size.to_string())
+        .envs(place.variables(run, attempt.number()))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(err);

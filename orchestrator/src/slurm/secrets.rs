@@ -73,7 +73,7 @@ pub fn file(runs: &Path, run_id: &str) -> PathBuf {
     folder(runs).join(format!("{run_id}.env"))
 }
 
-fn folder(runs: &Path) -> PathBuf {
+pub(crate) fn folder(runs: &Path) -> PathBuf {
     let user = nix::unistd::geteuid().to_string();
     runs.join(FOLDER).join(user)
 }

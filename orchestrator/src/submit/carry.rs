@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rocket_common::error::Result;
+use rocket_common::error::{Error, Result};
 use rocket_common::events::{Event, EventKind, EventWriter};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::BackendKind;
@@ -43,10 +43,24 @@ impl Plan<'_> {
             }
         })?;
         let manifest = run.manifest()?;
+        self.look_again(&manifest).inspect_err(|_| {
+            if std::fs::remove_dir_all(run.path()).is_ok() {
+                pin::unpublish(&ground.source, &self.run_id, &store);
+            }
+        })?;
         let mut events = EventWriter::new(&run, "submit");
         events.append(Event::new(EventKind::Submitted {
             backend: self.backend,
         }))?;
+        if let Some(reproduces) = &self.reproduces {
+            events.append(Event::new(EventKind::Note).cause(match &reproduces.run {
+                Some(run) => format!("this run does {run} once more"),
+                None => format!(
+                    "this run is of commit {}, which was pinned before",
+                    self.pinned.commit
+                ),
+            }))?;
+        }
         secrets::write(&ground.root, &self.run_id, &self.secrets)?;
         notify::write(&ground.root, &self.run_id, &self.hooks)?;
         ground.options.machines.write(&run)?;
@@ -82,6 +96,28 @@ impl Plan<'_> {
         }
     }
 
+    /// `rocket gc`, which removes programs and refs that no run needs, says so first and looks for runs
+    /// after that. This run was shown first, and looks around now: one of the two sees the other.
+    fn look_again(&self, manifest: &Manifest) -> Result<()> {
+        let ground = self.ground;
+        let store = ground.root.join(pin::STORE);
+        bundle::outlive(&manifest.bundle)?;
+        if !bundle::is_there(&manifest.bundle) {
+            let again = ground.bundle_again(&self.programs, &self.pinned)?;
+            if again != manifest.bundle {
+                return Err(Error::new(
+                    ExitKind::Pin,
+                    "the programs were removed while the run was submitted, and others are in their place",
+                )
+                .hint("submit it again"));
+            }
+        }
+        if !pin::is_published(&ground.source, &self.pinned, &self.run_id, &store) {
+            pin::publish(&ground.source, &self.pinned, &self.run_id, &store)?;
+        }
+        Ok(())
+    }
+
     fn make_run(&self, bundle: Bundle) -> Result<RunDir> {
         let ground = self.ground;
         let manifest = Manifest {
@@ -102,6 +138,8 @@ impl Plan<'_> {
             experiment_path: ground.experiment_path.clone(),
             repo: ground.source.root().to_path_buf(),
             sweep: self.sweep.clone(),
+            reproduces: self.reproduces.clone(),
+            imported: None,
         };
         RunDir::create(&ground.root, &manifest, &self.yaml).map_err(|error| {
             if self.dir().exists() {

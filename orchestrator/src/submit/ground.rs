@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::experiment::{Cluster, Experiment, Notify};
-use rocket_common::run_dir::{Bundle, SweepPoint};
+use rocket_common::run_dir::{Bundle, Reproduces, SweepPoint};
 
 use super::{Options, Plan};
 use crate::backend::Backends;
@@ -82,6 +82,69 @@ impl Ground {
         })
     }
 
+    /// For runs of commits that are pinned already: what the work tree holds does not matter. They are
+    /// said to come from `experiment_path`.
+    ///
+    /// # Errors
+    /// The folder of runs or the settings cannot be told.
+    pub(crate) fn of_pins(
+        source: Source,
+        experiment_path: PathBuf,
+        options: &Options,
+        runs: &Runs,
+    ) -> Result<Self> {
+        Ok(Self {
+            root: runs.of(&source)?,
+            notify: Configuration::read(Some(source.root()))?
+                .settings
+                .notify()
+                .cloned()
+                .collect(),
+            source,
+            changes: Changes::default(),
+            options: options.clone(),
+            experiment_path,
+            notes: Vec::new(),
+            backends: Backends::default(),
+            programs: RefCell::default(),
+            bundles: RefCell::default(),
+            feasible: RefCell::default(),
+        })
+    }
+
+    /// Takes a bundle that is there for the programs of all runs, in place of those at hand.
+    pub(crate) fn take_bundle(&self, bundle: Bundle) {
+        let worker = bundle.dir.join(bundle::WORKER);
+        let trains = bundle.files.contains_key(bundle::WORKER);
+        let programs = Programs {
+            rocket: bundle.dir.join(bundle::ROCKET),
+            worker: trains.then_some(worker),
+        };
+        self.programs.borrow_mut().insert(trains, programs);
+        self.bundles.borrow_mut().insert(trains, bundle);
+    }
+
+    /// Takes these programs for all runs, unchecked.
+    pub(crate) fn take_programs(&self, programs: Programs) {
+        let trains = programs.worker.is_some();
+        self.programs.borrow_mut().insert(trains, programs);
+    }
+
+    /// Decides everything about a run of a commit that is pinned already, and starts nothing.
+    ///
+    /// # Errors
+    /// It cannot run.
+    pub(crate) fn plan_pinned(
+        &self,
+        experiment: Experiment,
+        pinned: Pinned,
+        reproduces: Reproduces,
+    ) -> Result<Plan<'_>> {
+        let mut plan = Plan::of(self, experiment, Some(pinned), None, None)?;
+        plan.reproduces = Some(reproduces);
+        Ok(plan)
+    }
+
     /// Decides everything about one run, and starts nothing. `sweep`: the place that it has in one.
     ///
     /// # Errors
@@ -139,7 +202,7 @@ impl Ground {
         if let Some(bundle) = self.bundles.borrow().get(&trains) {
             return Ok(bundle.clone());
         }
-        let store = self.root.join("bundles");
+        let store = self.root.join(bundle::FOLDER);
         let bundle = if self.options.build {
             let built = build::build(&self.source, pinned, &self.root)?;
             let worker = trains.then_some(built.worker);
@@ -149,6 +212,13 @@ impl Ground {
         };
         self.bundles.borrow_mut().insert(trains, bundle.clone());
         Ok(bundle)
+    }
+
+    /// The bundle of the programs, made anew if it is not there any more.
+    pub(super) fn bundle_again(&self, programs: &Programs, pinned: &Pinned) -> Result<Bundle> {
+        let trains = programs.worker.is_some();
+        self.bundles.borrow_mut().remove(&trains);
+        self.bundle(programs, pinned)
     }
 
     /// Asks Slurm whether it could start such a run, once for each kind.

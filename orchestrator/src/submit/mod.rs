@@ -6,6 +6,7 @@
 mod carry;
 mod ground;
 mod plan;
+mod program;
 
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::commands::machines;
 use crate::experiment;
 use crate::runs::Runs;
 
-pub(crate) use ground::Ground;
+pub(crate) use ground::{Ground, Programs};
 pub(crate) use plan::Plan;
 
 /// How runs are submitted.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::{BackendKind, Eval, Experiment};
-use rocket_common::run_dir::{self, SweepPoint};
+use rocket_common::run_dir::{self, Reproduces, SweepPoint};
 
-use super::Ground;
 use super::ground::Programs;
+use super::{Ground, program};
 use crate::experiment;
 use crate::notify::{self, Hook};
 use crate::pin::{self, Pinned, Source};
@@ -28,6 +28,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) run_id: String,
     /// Its place in a sweep.
     pub(super) sweep: Option<SweepPoint>,
+    /// What it does once more.
+    pub(crate) reproduces: Option<Reproduces>,
     pub(crate) backend: BackendKind,
     pub(super) secrets: Vec<secrets::Secret>,
     pub(super) hooks: Vec<Hook>,
@@ -40,6 +42,17 @@ impl<'a> Plan<'a> {
     pub(super) fn new(
         ground: &'a Ground,
         experiment: Experiment,
+        profile: Option<String>,
+        sweep: Option<SweepPoint>,
+    ) -> Result<Self> {
+        Self::of(ground, experiment, None, profile, sweep)
+    }
+
+    /// Of a commit that is there already, if one is given.
+    pub(super) fn of(
+        ground: &'a Ground,
+        experiment: Experiment,
+        pinned: Option<Pinned>,
         profile: Option<String>,
         sweep: Option<SweepPoint>,
     ) -> Result<Self> {
@@ -65,15 +78,19 @@ impl<'a> Plan<'a> {
             }
             (_, Err(error)) => return Err(error),
         }
-        let pinned = pin::create(
-            source,
-            &ground.changes,
-            ground.mode(),
-            &experiment.name,
-            &experiment.to_yaml(),
-        )?;
+        let pinned = match pinned {
+            Some(pinned) => pinned,
+            None => pin::create(
+                source,
+                &ground.changes,
+                ground.mode(),
+                &experiment.name,
+                &experiment.to_yaml(),
+            )?,
+        };
         notes.extend(pinned.notes.iter().cloned());
         check_eval_files(&experiment, source, &pinned)?;
+        notes.extend(program::check(&experiment, source, &pinned, backend)?);
         let cluster = &experiment.cluster;
         let one_machine = !options.machines.is_used() && !options.no_start;
         if backend == BackendKind::Local && cluster.nodes > 1 && one_machine {
@@ -102,6 +119,7 @@ impl<'a> Plan<'a> {
             pinned,
             run_id,
             sweep,
+            reproduces: None,
             backend,
             secrets,
             programs,

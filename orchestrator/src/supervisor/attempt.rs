@@ -97,7 +97,9 @@ impl Context<'_> {
             env.extend(given.map(|(name, value)| (name.into(), value.into())));
         }
         let mut without = Vec::new();
-        if self.experiment.command.is_none() {
+        if self.experiment.command.is_some() {
+            env.push((env::SEED.into(), self.experiment.seed.to_string().into()));
+        } else {
             // Sums depend on the number of threads; it is the experiment's, not the machine's.
             let threads = self.experiment.train.threads.to_string();
             env.push(("OMP_NUM_THREADS".into(), threads.into()));
@@ -361,12 +363,20 @@ impl<'a> Watch<'a> {
         }
         let event = Event::new(EventKind::StopRequested { reason });
         events.add(self.event_at_step(event));
-        if !self.protocol {
+        if !self.reads_control() {
             self.running.control.signal(Signal::SIGTERM);
         }
         if first {
             self.set_deadline(self.stop_grace());
         }
+    }
+
+    /// Whether the ranks agree on a stop by themselves, so that a signal would only disturb them: the
+    /// trainer does, and any program of which every rank writes heartbeats.
+    fn reads_control(&self) -> bool {
+        let ended = |rank: u32| self.ends.iter().any(|(of, _)| *of == rank);
+        let speaks = |rank: u32| ended(rank) || self.watchdog.has_beaten(rank);
+        self.protocol || (0..self.world_size).all(speaks)
     }
 
     fn stop_grace(&self) -> Duration {

@@ -129,6 +129,22 @@ pub struct Policy {
     pub requeue: bool,
 }
 
+impl Policy {
+    /// For a program that counts no steps, time limits do not count: much may have been done before them.
+    #[must_use]
+    pub fn of(self, history: &History, is_program: bool) -> Self {
+        let silent = is_program && history.step.max(history.best_step) == 0;
+        Self {
+            max_idle_time_limits: if silent {
+                u32::MAX
+            } else {
+                self.max_idle_time_limits
+            },
+            ..self
+        }
+    }
+}
+
 /// Where the attempt was, and what becomes of that place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {

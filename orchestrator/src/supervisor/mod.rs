@@ -64,6 +64,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
         .map_err(|error| Error::io("open", path, error))?;
     let run = RunDir::open(path)?;
     let manifest = run.manifest()?;
+    manifest.refuse_imported()?;
     let backends = Backends::default();
     let backend = backends.of(manifest.backend);
     if let Err(error) = backend.enter(&run, submission) {
@@ -169,7 +170,12 @@ impl Supervisor<'_> {
             history.step = report.step;
             let place = self.place(&report, &attempt, &mut signals).await;
             report.explain(&place);
-            let action = decide(&report.ending, &place, &history, &self.policy());
+            let action = decide(
+                &report.ending,
+                &place,
+                &history,
+                &self.policy().of(&history, self.is_program()),
+            );
             tracing::info!("decision: {action:?}");
             history = history.after(&action);
             let of = |kind| at_step(Event::new(kind).attempt(attempt.number()), report.step);
@@ -272,6 +278,11 @@ impl Supervisor<'_> {
             }
             Err(error) => Report::not_started(&error),
         }
+    }
+
+    /// Whether its ranks may say nothing of their steps.
+    fn is_program(&self) -> bool {
+        matches!(self.experiment(), Ok(experiment) if experiment.command.is_some())
     }
 
     /// The resolved experiment as it was stored.

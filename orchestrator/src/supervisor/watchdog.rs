@@ -70,6 +70,12 @@ impl Watchdog {
         self.ranks[rank as usize].done = true;
     }
 
+    /// Whether a rank ever wrote a heartbeat.
+    #[must_use]
+    pub fn has_beaten(&self, rank: u32) -> bool {
+        self.ranks[rank as usize].seen.is_some()
+    }
+
     /// The rank that has stood still for longest, if it is longer than the limit; and how in words.
     #[must_use]
     pub fn hung(&self, now: Instant) -> Option<(u32, String)> {

@@ -14,4 +14,4 @@ pub(crate) use follow::{follow, wait_for_attempt};
 pub(crate) use metrics::{Point, Series, read as read_metrics};
 pub(crate) use plot::{Form, Line, Panel, Picture, plot};
 pub(crate) use run::RunView;
-pub(crate) use words::{duration, event_line, number, rate, time};
+pub(crate) use words::{duration, event_line, number, rate, size, time};

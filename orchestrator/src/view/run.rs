@@ -9,7 +9,7 @@ use rocket_common::error::Result;
 use rocket_common::events::{self, RunState, Status};
 use rocket_common::exit::ExitKind;
 use rocket_common::protocol::{self, Heartbeat};
-use rocket_common::run_dir::{Manifest, RunDir};
+use rocket_common::run_dir::{Imported, Manifest, RunDir};
 use serde::Serialize;
 
 use crate::backend::{Backends, Liveness, Outlook};
@@ -109,7 +109,11 @@ impl RunView {
         };
         let mut supervisor = None;
         let mut outlook = Outlook::of(Liveness::Gone);
-        if !state.status.is_settled() || matches!(state.status, Status::Stopped | Status::Lost) {
+        if let Some(imported) = &manifest.imported {
+            rest(&mut state, run, imported);
+        } else if !state.status.is_settled()
+            || matches!(state.status, Status::Stopped | Status::Lost)
+        {
             outlook = backends.of(manifest.backend).outlook(run, manifest)?;
             if outlook.liveness == Liveness::Gone && !state.status.is_settled() {
                 // What was read before the question may be older than the end of the job.
@@ -174,6 +178,21 @@ impl RunView {
             ended: state.ended,
             dir: run.path().to_path_buf(),
         })
+    }
+}
+
+/// Of a run that was taken in: whatever it was doing when it was exported, nobody does it here.
+fn rest(state: &mut RunState, run: &RunDir, imported: &Imported) {
+    if run.is_done() {
+        state.status = Status::Finished;
+    }
+    if !state.status.is_settled() {
+        state.status = Status::Stopped;
+        state.cause = Some(format!(
+            "it was not over when it was exported from '{}'",
+            imported.dir.display()
+        ));
+        state.hint = Some(format!("rocket reproduce {} runs it here", run.id()));
     }
 }
 

@@ -41,6 +41,16 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
+/// Bytes, in units of 1000.
+pub(crate) fn size(bytes: u64) -> String {
+    let amount = bytes as f64;
+    let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
+    match units.into_iter().find(|(unit, _)| amount >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", amount / unit),
+        None => format!("{bytes} B"),
+    }
+}
+
 /// Samples per second.
 pub(crate) fn rate(value: f64) -> String {
     if value >= 100.0 {

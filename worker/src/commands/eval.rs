@@ -19,7 +19,6 @@ use crate::eval::{
     self, Catalog, Classifier, EvalError, EvalSet, Labels, Settings, Shard, Templates, ZeroShot,
 };
 use crate::model::{Model, Options};
-use crate::train::BEST_METRIC;
 
 /// What to score, and on what.
 #[derive(Debug, clap::Args)]
@@ -236,7 +235,7 @@ fn best(dir: &Path) -> Result<Checkpoint> {
                         .manifest()
                         .info
                         .metrics
-                        .get(BEST_METRIC)
+                        .get(store::BEST_METRIC)
                         .map(|&s| (s, step, path)),
                 );
             }

@@ -56,6 +56,7 @@ fn enter(place: &Place, run: &RunDir) -> Result<Entered> {
     let mut timeout = Duration::MAX;
     if matches!(place.meeting, Meeting::Unsupervised { .. }) {
         guard::watch_signal()?;
+        run.manifest()?.refuse_imported()?;
         let experiment = Experiment::read(&run.experiment_path())?;
         timeout = train::collective_timeout(&experiment);
         let ranks = experiment.cluster.world_size();

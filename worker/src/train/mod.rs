@@ -38,8 +38,6 @@ use forensics::Forensics;
 use session::Session;
 use step::Backward;
 
-pub use save::BEST_METRIC;
-
 use crate::model::Batch;
 use crate::rank::{Place, RankContext};
 use crate::track::{Ending, RecordKind, Tracker, Trackers};

@@ -26,6 +26,8 @@ pub(crate) fn create(root: &Path, experiment: &Experiment) -> RunDir {
         experiment_path: PathBuf::new(),
         repo: PathBuf::new(),
         sweep: None,
+        reproduces: None,
+        imported: None,
     };
     RunDir::create(root, &manifest, &experiment.to_yaml()).expect("a run")
 }

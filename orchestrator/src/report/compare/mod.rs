@@ -5,6 +5,7 @@ mod numbers;
 mod print;
 mod subject;
 
+pub(crate) use numbers::{FirstDifference, series_diff, within_up_to};
 pub(crate) use subject::Subject;
 
 use rocket_common::error::Result;

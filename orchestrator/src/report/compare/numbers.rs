@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Options, Subject};
 use crate::report::summary::{Summary, is_score, of_the_machine};
-use crate::view::Point;
+use crate::view::{Point, Series};
 
 /// A metric in each run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -92,13 +92,20 @@ pub(crate) struct FirstDifference {
 
 /// Compares value by value, exactly, what both recorded. `None` if nothing can be compared.
 pub(super) fn curve_diff(from: &Subject, to: &Subject) -> Option<CurveDiff> {
+    series_diff((&from.head.run, &from.series), (&to.head.run, &to.series))
+}
+
+/// Compares value by value, exactly, the curves of two runs. `None` if nothing can be compared.
+pub(crate) fn series_diff(from: (&str, &Series), to: (&str, &Series)) -> Option<CurveDiff> {
+    let (from, from_series) = from;
+    let (to, to_series) = to;
     let mut compared = 0;
     let mut last = 0;
     let mut first: Option<FirstDifference> = None;
     let mut loss_difference = None;
     for (a, b) in [
-        (&from.series.train, &to.series.train),
-        (&from.series.eval, &to.series.eval),
+        (&from_series.train, &to_series.train),
+        (&from_series.eval, &to_series.eval),
     ] {
         // The loss first: of several values that differ at one step it is the one to name.
         let mut names: Vec<&String> = a.keys().filter(|name| !of_the_machine(name)).collect();
@@ -128,7 +135,7 @@ pub(super) fn curve_diff(from: &Subject, to: &Subject) -> Option<CurveDiff> {
     let identical_up_to = match &first {
         None => last,
         Some(first) => {
-            let (a, b) = (&from.series.train, &to.series.train);
+            let (a, b) = (&from_series.train, &to_series.train);
             let steps = a
                 .iter()
                 .filter_map(|(name, curve)| Some((curve, b.get(name)?)));
@@ -141,13 +148,21 @@ pub(super) fn curve_diff(from: &Subject, to: &Subject) -> Option<CurveDiff> {
         }
     };
     (compared > 0).then(|| CurveDiff {
-        from: from.head.run.clone(),
-        to: to.head.run.clone(),
+        from: from.to_owned(),
+        to: to.to_owned(),
         compared,
         identical_up_to,
         first,
         loss_difference,
     })
+}
+
+/// Last step of two curves up to which no value differs by more than a share of the greater one; `None` if
+/// the first does.
+pub(crate) fn within_up_to(a: &[Point], b: &[Point], tolerance: f64) -> Option<u64> {
+    let near = |x: f64, y: f64| (x - y).abs() <= tolerance * x.abs().max(y.abs());
+    let near = common(a, b).take_while(|(_, x, y)| near(*x, *y));
+    near.last().map(|(step, ..)| step)
 }
 
 /// Values at steps that both curves have.

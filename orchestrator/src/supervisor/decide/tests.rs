@@ -328,3 +328,29 @@ fn a_time_limit_after_progress_is_not_an_idle_one() {
     let again = [&idle[..], &[started(), limit(6)]].concat();
     assert_eq!(count(&again), 0);
 }
+
+#[test]
+fn time_limits_of_a_program_that_counts_no_steps_are_no_idle_ones() {
+    let limit = Ending::Stopped {
+        reason: StopReason::TimeLimit,
+        killed: false,
+    };
+    let history = |best_step| History {
+        time_limits: 9,
+        best_step,
+        ..FRESH
+    };
+    let of = |history: &History, is_program| {
+        let policy = POLICY.of(history, is_program);
+        matches!(
+            decide(&limit, &Place::local(), history, &policy),
+            Action::Fail { .. }
+        )
+    };
+    assert!(
+        !of(&history(0), true),
+        "much may have been done before them"
+    );
+    assert!(of(&history(5), true), "it counts steps, and makes none");
+    assert!(of(&history(0), false));
+}
