@@ -16,10 +16,12 @@ bash run.sh run_with_submitit.py --model CL2L_R50_BARLIP --wandb --dataset cc3m 
 ";
 
 /// What makes them small enough for a test.
-const SMALL: [&str; 16] = [
+const SMALL: [&str; 17] = [
     "model.vision={arch: vit, width: 32, depth: 1, heads: 2, patch: 8, image_size: 32}",
     "model.embed_dim=16",
     "model.clip_hidden_dim=32",
+    // Heads of their own are 4096 wide, as in the reference.
+    "model.separate_proj=false",
     "model.transformer_width=32",
     "model.transformer_heads=2",
     "model.transformer_layers=1",

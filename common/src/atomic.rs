@@ -50,8 +50,12 @@ pub fn write_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<()> {
 /// # Errors
 /// A missing or unreadable file, or text that is not the value, as a sentence that names the path.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = fs::read(path).map_err(|error| Error::io("read", path, error))?;
-    parse_json(path, &bytes)
+    parse_json(path, &read(path)?)
+}
+
+/// Reads a file, whole.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).map_err(|error| Error::io("read", path, error))
 }
 
 /// Reads a JSON file that may be absent.
@@ -138,7 +142,8 @@ fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+/// JSON of a file that was read.
+pub(crate) fn parse_json<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| Error::io("read", path, io::Error::other(error)))
 }
 

@@ -40,6 +40,7 @@ pub struct Cli {
 enum Command {
     Submit(commands::submit::Args),
     Status(commands::status::Args),
+    Top(commands::top::Args),
     Logs(commands::logs::Args),
     Show(commands::show::Args),
     Plot(commands::plot::Args),
@@ -75,6 +76,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     match &cli.command {
         Command::Submit(args) => commands::submit::run(args, &runs),
         Command::Status(args) => commands::status::run(args, &runs),
+        Command::Top(args) => commands::top::run(args, &runs),
         Command::Logs(args) => commands::logs::run(args, &runs),
         Command::Show(args) => commands::show::run(args, &runs),
         Command::Plot(args) => commands::plot::run(args, &runs),

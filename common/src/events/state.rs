@@ -32,6 +32,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// Each of them.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Running,
+        Self::Stopping,
+        Self::Stopped,
+        Self::Lost,
+        Self::Finished,
+        Self::Failed,
+        Self::Cancelled,
+    ];
+
     /// Whether nothing more happens unless somebody resumes the run.
     #[must_use]
     pub fn is_settled(self) -> bool {

@@ -173,12 +173,17 @@ impl Manifest {
     /// # Errors
     /// It is missing, not a manifest, or of a newer schema.
     pub fn read(path: &Path) -> Result<Self> {
-        // The schema first: a newer file may lack what this version requires.
+        // A newer file may lack what this version requires, or give it another form.
         #[derive(Deserialize)]
         struct Schema {
             schema: u32,
         }
-        let Schema { schema } = atomic::read_json(path)?;
+        let bytes = atomic::read(path)?;
+        let manifest: Result<Self> = atomic::parse_json(path, &bytes);
+        let schema = match &manifest {
+            Ok(manifest) => manifest.schema,
+            Err(_) => atomic::parse_json::<Schema>(path, &bytes)?.schema,
+        };
         if schema > Self::SCHEMA {
             return Err(Error::new(
                 ExitKind::Usage,
@@ -190,6 +195,6 @@ impl Manifest {
             )
             .hint("use the rocket that submitted the run, or a newer one"));
         }
-        atomic::read_json(path)
+        manifest
     }
 }

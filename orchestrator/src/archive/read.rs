@@ -367,7 +367,9 @@ fn check_space(index: &Index, root: &Path) -> Result<()> {
     let Ok(space) = nix::sys::statvfs::statvfs(root) else {
         return Ok(());
     };
-    let free = u64::from(space.blocks_available()).saturating_mul(u64::from(space.fragment_size()));
+    let free = space
+        .blocks_available()
+        .saturating_mul(space.fragment_size());
     if total > free {
         return Err(Error::new(
             ExitKind::Usage,

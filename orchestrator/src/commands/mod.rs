@@ -26,3 +26,4 @@ pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod supervise;
 pub(crate) mod sweep;
+pub(crate) mod top;

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use jiff::Timestamp;
 use rocket_common::checkpoint;
 use rocket_common::error::Result;
 use rocket_common::events::{self, AttemptSummary, Event};
@@ -10,12 +11,11 @@ use rocket_common::run_dir::{Manifest, RunDir};
 use serde_json::Value;
 
 use crate::backend::Backends;
-use crate::view::{Clock, RunView, Series, read_metrics};
+use crate::goodput::{Context, Goodput};
+use crate::view::{Clock, RunView, Series, log_tail, read_metrics};
 
 use super::config::flat;
 
-/// Bytes of a log that its last lines are taken from.
-const LOG_TAIL: u64 = 16 << 10;
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 40;
 
@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) clock: Clock,
     pub(crate) checkpoints: Vec<CheckpointFacts>,
     pub(crate) scores: Vec<Value>,
+    /// Where the time went.
+    pub(crate) goodput: Option<Goodput>,
     /// Last lines of rank 0 in the last attempt.
     pub(crate) log: Vec<String>,
     /// What could not be read.
@@ -75,13 +77,23 @@ impl Facts {
             troubles.push(error.to_string());
             Vec::new()
         });
+        let goodput = Goodput::of(
+            &events,
+            Context {
+                trainer: batch.is_some(),
+                recorded: &series.recorded,
+                status: view.status,
+                now: Timestamp::now(),
+            },
+        );
         Ok(Self {
             clock: Clock::of(&series, batch),
             config: experiment.as_ref().map(flat).unwrap_or_default(),
             scores: scores(run),
+            goodput,
             log: attempts
                 .last()
-                .map(|attempt| log_tail(run, attempt.number))
+                .map(|attempt| log_tail(&run.attempt(attempt.number).log_path(0), LOG_LINES))
                 .unwrap_or_default(),
             view,
             manifest,
@@ -159,40 +171,4 @@ fn scores(run: &RunDir) -> Vec<Value> {
         )
     });
     results
-}
-
-/// The end of a log, whatever bytes are in it.
-fn log_tail(run: &RunDir, attempt: u32) -> Vec<String> {
-    use std::io::{Read, Seek, SeekFrom};
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = fs::File::open(run.attempt(attempt).log_path(0))?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LOG_TAIL)))?;
-        let mut bytes = Vec::new();
-        file.take(LOG_TAIL).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LOG_LINES)..]
-        .iter()
-        .map(|line| printable(line))
-        .collect()
-}
-
-/// Without colours and other control characters.
-fn printable(line: &str) -> String {
-    let mut clean = String::new();
-    let mut chars = line.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            // An escape sequence ends at its first letter.
-            '\u{1b}' => while chars.next().is_some_and(|c| !c.is_ascii_alphabetic()) {},
-            '\t' => clean.push_str("    "),
-            c if c.is_control() => clean.push('\u{fffd}'),
-            c => clean.push(c),
-        }
-    }
-    clean
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Facts;
 use super::summary::{Summary, is_score};
+use crate::goodput::Goodput;
 use crate::pin;
 use crate::view::{duration, event_line, number, thin, time};
 
@@ -38,7 +39,7 @@ pub(super) struct RunSections {
     rate: String,
     wall: String,
     /// Where the time went, once it is known.
-    goodput: Option<String>,
+    goodput: Option<GoodputSection>,
     attempts: Vec<AttemptRow>,
     events: Vec<EventRow>,
     events_left_out: usize,
@@ -46,6 +47,23 @@ pub(super) struct RunSections {
     scores: Vec<ScoreRow>,
     identity: Vec<(String, String)>,
     log: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct GoodputSection {
+    /// In a sentence.
+    words: String,
+    uses: Vec<UseRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct UseRow {
+    /// Its name, which is its colour.
+    name: &'static str,
+    words: &'static str,
+    time: String,
+    /// Share of the whole time, in percent.
+    share: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,7 +148,7 @@ pub(super) fn sections(facts: &Facts) -> RunSections {
         steps: view.step.to_string(),
         rate: facts.throughput().map_or_else(dash, number),
         wall: facts.wall_seconds().map_or_else(dash, seconds),
-        goodput: None,
+        goodput: facts.goodput.as_ref().map(goodput),
         attempts: attempts(facts),
         events: facts.events[left_out..]
             .iter()
@@ -210,6 +228,14 @@ fn cards(
             format!("median; {per_rank} a rank, {ranks} ranks"),
         );
     }
+    if let Some(goodput) = &facts.goodput {
+        let on_nodes = 100.0 * goodput.share_on_nodes();
+        card(
+            "goodput",
+            format!("{:.1} %", 100.0 * goodput.share()),
+            format!("on nodes {on_nodes:.1} %"),
+        );
+    }
     if let Some(wall) = facts.wall_seconds() {
         let attempts = match facts.attempts.len() {
             1 => "1 attempt".to_owned(),
@@ -218,6 +244,27 @@ fn cards(
         card("wall time", seconds(wall), attempts);
     }
     cards
+}
+
+fn goodput(goodput: &Goodput) -> GoodputSection {
+    let wall = goodput.wall();
+    GoodputSection {
+        words: format!(
+            "{:.1} % of {} went into steps that count; of the time on nodes {:.1} %.",
+            100.0 * goodput.share(),
+            seconds(wall),
+            100.0 * goodput.share_on_nodes()
+        ),
+        uses: goodput
+            .uses()
+            .map(|(of, time)| UseRow {
+                name: of.name(),
+                words: of.words(),
+                time: seconds(time),
+                share: format!("{:.1}", 100.0 * time / wall),
+            })
+            .collect(),
+    }
 }
 
 fn attempts(facts: &Facts) -> Vec<AttemptRow> {

@@ -1,8 +1,7 @@
 //! Slurm as a backend: supervisors are batch steps, ranks are the tasks of `srun`.
 
-use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rocket_common::error::{Error, Result};
@@ -29,12 +28,17 @@ const ASKING: Duration = Duration::from_secs(5);
 /// Slurm.
 #[derive(Default)]
 pub struct Slurm {
-    queue: RefCell<Option<(Instant, Rc<Asked>)>>,
-    users: RefCell<BTreeSet<String>>,
-    allocation: OnceCell<Allocation>,
+    queue: Mutex<Option<(Instant, Arc<Asked>)>>,
+    users: Mutex<BTreeSet<String>>,
+    allocation: OnceLock<Allocation>,
 }
 
 type Asked = std::result::Result<Queue, Failure>;
+
+/// A picture of the queue is whole or absent, whoever panicked while it was held.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Slurm {
     /// Whether runs go to Slurm by default: where its programs are, and belong to a cluster.
@@ -44,14 +48,16 @@ impl Slurm {
     }
 
     /// One picture of the queue for every run that is asked about.
-    fn queue(&self, user: &str) -> Rc<Asked> {
-        let known = user.is_empty() || !self.users.borrow_mut().insert(user.to_owned());
-        let mut queue = self.queue.borrow_mut();
+    fn queue(&self, user: &str) -> Arc<Asked> {
+        let known = user.is_empty() || !locked(&self.users).insert(user.to_owned());
+        // Held while Slurm is asked: whoever else wants to know waits for the same answer.
+        let mut queue = locked(&self.queue);
         match &*queue {
-            Some((asked, queue)) if known && asked.elapsed() < FRESH => Rc::clone(queue),
+            Some((asked, queue)) if known && asked.elapsed() < FRESH => Arc::clone(queue),
             _ => {
-                let asked = Rc::new(Queue::ask(&Client::new(ASKING), &self.users.borrow()));
-                *queue = Some((Instant::now(), Rc::clone(&asked)));
+                let users = locked(&self.users).clone();
+                let asked = Arc::new(Queue::ask(&Client::new(ASKING), &users));
+                *queue = Some((Instant::now(), Arc::clone(&asked)));
                 asked
             }
         }
@@ -85,7 +91,7 @@ impl Backend for Slurm {
     }
 
     fn prepare(&self, users: &BTreeSet<String>) {
-        self.users.borrow_mut().extend(users.iter().cloned());
+        locked(&self.users).extend(users.iter().cloned());
     }
 
     fn submit(&self, handover: &Handover<'_>) -> Result<Option<String>> {
@@ -119,7 +125,7 @@ impl Backend for Slurm {
         };
         let job = submission.carry_out(&client)?;
         // A picture from before does not show it.
-        self.queue.borrow_mut().take();
+        locked(&self.queue).take();
         Ok(Some(job))
     }
 
@@ -175,7 +181,7 @@ impl Backend for Slurm {
 
     fn end_job(&self, job: &str) -> Result<()> {
         Client::default().run("scancel", [job])?;
-        self.queue.borrow_mut().take();
+        locked(&self.queue).take();
         Ok(())
     }
 

@@ -18,9 +18,9 @@ pub(crate) enum Axis {
     Samples,
 }
 
-/// Where a run was at each recorded step, on every axis. `metrics.jsonl` holds no times, on purpose:
-/// the file of a run that was interrupted equals that of one that was not. Time is therefore what the
-/// recorded throughput says that the steps took, without waiting, starts and evaluations.
+/// Where a run was at each recorded step, on every axis. Time is what the recorded throughput says that the
+/// steps took, without waiting, starts and evaluations: curves of a run that was interrupted lie on those of
+/// one that was not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Clock {
     /// Recorded steps, rising.

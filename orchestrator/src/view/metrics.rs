@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 
 use rocket_common::error::{Error, Result};
 use rocket_common::run_dir::RunDir;
@@ -22,6 +23,8 @@ pub(crate) struct Series {
     pub(crate) eval: BTreeMap<String, Vec<Point>>,
     /// The last line of training, in its own order.
     pub(crate) last: Vec<(String, f64)>,
+    /// When steps of training were recorded, in seconds since 1970.
+    pub(crate) recorded: Vec<Point>,
 }
 
 /// Reads the curves of a run. Torn lines are skipped; a step that was done twice, since a run went on
@@ -48,6 +51,53 @@ pub(crate) fn read(run: &RunDir) -> Result<Series> {
     }
 }
 
+/// Curves of a run as they grow: only what is new is read. A file that was cut, since an attempt goes on
+/// from an earlier step, is read anew.
+#[derive(Debug, Default)]
+pub(crate) struct Growing {
+    series: Series,
+    inode: u64,
+    offset: u64,
+}
+
+impl Growing {
+    /// The curves as they are now.
+    pub(crate) fn read(&mut self, run: &RunDir) -> Result<&Series> {
+        let path = run.metrics_path();
+        let failed = |error| Error::io("read", &path, error);
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                *self = Self::default();
+                return Ok(&self.series);
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.ino() != self.inode || metadata.len() < self.offset {
+            *self = Self {
+                inode: metadata.ino(),
+                ..Self::default()
+            };
+        }
+        file.seek(SeekFrom::Start(self.offset)).map_err(failed)?;
+        let mut reader = BufReader::with_capacity(1 << 18, file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line).map_err(failed)?;
+            if line.last() != Some(&b'\n') {
+                // Half a line is read again when it is whole.
+                return Ok(&self.series);
+            }
+            self.offset += read as u64;
+            self.series.add(&line);
+        }
+    }
+}
+
 impl Series {
     /// Whether nothing was measured yet.
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,6 +113,7 @@ impl Series {
         let Ok(Line {
             train,
             step: Some(step),
+            time,
             values,
         }) = serde_json::from_slice(line)
         else {
@@ -84,6 +135,12 @@ impl Series {
             }
             curve.push((step, *value));
         }
+        if let (true, Some(time)) = (train, time) {
+            while self.recorded.last().is_some_and(|(last, _)| *last >= step) {
+                self.recorded.pop();
+            }
+            self.recorded.push((step, time));
+        }
         if train {
             self.last.truncate(values.len());
             for (index, (name, value)) in values.into_iter().enumerate() {
@@ -101,6 +158,7 @@ impl Series {
 struct Line<'a> {
     train: bool,
     step: Option<u64>,
+    time: Option<f64>,
     values: Vec<(Cow<'a, str>, f64)>,
 }
 
@@ -123,15 +181,14 @@ impl<'de> Visitor<'de> for LineVisitor {
         let mut line = Line {
             train: true,
             step: None,
+            time: None,
             values: Vec::with_capacity(16),
         };
         while let Some(Name(name)) = map.next_key()? {
             match name.as_ref() {
                 "kind" => line.train = map.next_value::<Name<'_>>()?.0 != "eval",
                 // When it was, and not how it went.
-                "time" => {
-                    map.next_value::<Number>()?;
-                }
+                "time" => line.time = map.next_value::<Number>()?.0,
                 "step" => line.step = map.next_value::<Number>()?.0.map(|step| step as u64),
                 _ => {
                     if let Some(value) = map.next_value::<Number>()?.0 {
@@ -216,11 +273,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_file_is_read_as_it_grows_and_anew_when_it_was_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r-01234567");
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("run.json"), "").unwrap();
+        let run = RunDir::open(&path).unwrap();
+        let mut growing = Growing::default();
+        let mut losses = |text: Option<&str>| {
+            if let Some(text) = text {
+                std::fs::write(run.metrics_path(), text).unwrap();
+            }
+            let series = growing.read(&run).unwrap();
+            series.train.get("loss").cloned().unwrap_or_default()
+        };
+        assert_eq!(losses(None), []);
+        let one = r#"{"step":1,"loss":3.0}"#;
+        let two = r#"{"step":2,"loss":2.0}"#;
+        assert_eq!(losses(Some(&format!("{one}\n{}", &two[..9]))), [(1, 3.0)]);
+        assert_eq!(
+            losses(Some(&format!("{one}\n{two}\n"))),
+            [(1, 3.0), (2, 2.0)]
+        );
+        assert_eq!(losses(None), [(1, 3.0), (2, 2.0)]);
+        assert_eq!(losses(Some(&format!("{one}\n"))), [(1, 3.0)]);
+    }
+
+    #[test]
     fn steps_done_again_count_once_and_torn_lines_not_at_all() {
         let mut series = Series::default();
         for line in [
-            r#"{"kind":"train","step":1,"loss":3.0}"#,
-            r#"{"kind":"train","step":2,"loss":2.0}"#,
+            r#"{"kind":"train","step":1,"time":100.5,"loss":3.0}"#,
+            r#"{"kind":"train","step":2,"time":101.5,"loss":2.0}"#,
             r#"{"kind":"train","step":3,"loss":1.0,"scale":null,"more":[1,{"a":2}]}"#,
             r#"{"kind":"train","st"#,
             r#"{"kind":"train","step":2,"loss":2.5,"lr":0.1}"#,
@@ -230,6 +314,7 @@ mod tests {
             series.add(line.as_bytes());
         }
         assert_eq!(series.train["loss"], [(1, 3.0), (2, 2.5)]);
+        assert_eq!(series.recorded, [(1, 100.5), (2, 101.5)]);
         assert_eq!(series.eval["z_top1"], [(2, 0.2)]);
         assert_eq!(series.train.len(), 2);
         assert_eq!(

@@ -24,6 +24,8 @@ pub(crate) struct RunView {
     pub(crate) run: String,
     /// The experiment's name.
     pub(crate) name: String,
+    /// The sweep that it is a point of.
+    pub(crate) sweep: Option<String>,
     /// Where it stands.
     pub(crate) status: Status,
     /// Why.
@@ -64,6 +66,8 @@ pub(crate) struct RunView {
     pub(crate) held: bool,
     /// Why less is known than usual.
     pub(crate) trouble: Option<String>,
+    /// Nodes of the current or last attempt.
+    pub(crate) nodes: Vec<String>,
     /// Nodes that are not used again.
     pub(crate) excluded: Vec<String>,
     /// The pinned commit.
@@ -99,8 +103,20 @@ impl RunView {
     pub(crate) fn of(
         run: &RunDir,
         manifest: &Manifest,
+        state: RunState,
+        backends: &Backends,
+    ) -> Result<Self> {
+        Self::with(run, manifest, state, backends, u32::MAX)
+    }
+
+    /// As [`RunView::of`], with the heartbeats of at most so many ranks: the first one's tells of all but the
+    /// others' memory, and a large run has hundreds.
+    pub(crate) fn with(
+        run: &RunDir,
+        manifest: &Manifest,
         mut state: RunState,
         backends: &Backends,
+        ranks: u32,
     ) -> Result<Self> {
         // A directory of which half is gone is shown as far as it goes.
         let (highest, damage) = match run.highest_attempt() {
@@ -130,21 +146,24 @@ impl RunView {
         }
         let attempt = state.attempts.last().map(|attempt| attempt.number);
         let world_size = state.attempts.last().map(|attempt| attempt.world_size);
-        let beats: Vec<Heartbeat> = match (attempt, world_size) {
-            (Some(attempt), Some(size)) => {
+        let running = matches!(state.status, Status::Running | Status::Stopping);
+        // Of a run that rests, what its first rank has counted is all that is shown.
+        let ranks = if running { ranks } else { 1 }.min(world_size.unwrap_or_default());
+        let beats: Vec<Heartbeat> = match attempt {
+            Some(attempt) => {
                 let attempt = run.attempt(attempt);
-                (0..size)
+                (0..ranks)
                     .filter_map(|rank| protocol::read_heartbeat(&attempt, rank).ok()?)
                     .collect()
             }
-            _ => Vec::new(),
+            None => Vec::new(),
         };
-        let running = matches!(state.status, Status::Running | Status::Stopping);
         let lead = beats.first();
         let step = lead.map_or(0, |beat| beat.step).max(state.step);
         Ok(Self {
             run: run.id(),
             name: manifest.name.clone(),
+            sweep: manifest.sweep.as_ref().map(|point| point.id.clone()),
             status: state.status,
             cause: state.cause,
             hint: outlook.hint.or(state.hint),
@@ -171,6 +190,9 @@ impl RunView {
             waiting: outlook.waiting,
             held: outlook.held,
             trouble: outlook.trouble.or(damage),
+            nodes: (state.attempts.last())
+                .map(|attempt| attempt.nodes.clone())
+                .unwrap_or_default(),
             excluded: state.excluded,
             commit: manifest.commit.clone(),
             submitted: state.submitted,

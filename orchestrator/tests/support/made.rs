@@ -88,9 +88,12 @@ impl Made {
         let mut events = vec![
             json!({"time": "2026-01-01T10:00:00Z", "event": "submitted", "backend": "local"}),
             json!({"time": "2026-01-01T10:01:00Z", "event": "attempt_started", "world_size": 2, "attempt": 0, "job": "41", "nodes": ["n1"]}),
+            json!({"time": "2026-01-01T10:03:00Z", "event": "restored", "attempt": 0, "step": 0}),
+            json!({"time": "2026-01-01T10:30:30Z", "event": "checkpoint", "attempt": 0, "step": half, "name": format!("step-{half:08}"), "seconds": 12.0, "bytes": 912_345_678}),
             json!({"time": "2026-01-01T10:31:00Z", "event": "preempted", "attempt": 0, "step": half, "cause": "Slurm wants the nodes"}),
             json!({"time": "2026-01-01T10:32:00Z", "event": "requeued", "attempt": 0, "step": half, "cause": "preempted"}),
             json!({"time": "2026-01-01T10:40:00Z", "event": "attempt_started", "world_size": 2, "attempt": 1, "job": "41", "nodes": ["n2"]}),
+            json!({"time": "2026-01-01T10:41:30Z", "event": "restored", "attempt": 1, "step": half, "name": format!("step-{half:08}")}),
             json!({"time": "2026-01-01T11:10:00Z", "event": "evaluated", "attempt": 1, "step": last, "metrics": {"emoji/z_top1": 0.101, "emoji/z_top5": 0.27}}),
         ];
         events.push(match &self.cause {

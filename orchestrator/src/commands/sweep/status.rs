@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rocket_common::error::Result;
 use rocket_common::events::{self, Status};
-use rocket_common::experiment::BackendKind;
 use rocket_common::run_dir::{self, RunDir, SweepPoint};
 use serde::Serialize;
 
@@ -17,7 +16,7 @@ use crate::backend::Backends;
 use crate::output::{Format, Report, Table};
 use crate::runs::Runs;
 use crate::sweep::{self, Member, Record, turn};
-use crate::view::{RunView, duration};
+use crate::view::{Many, RunView};
 
 /// Show where the points of a sweep stand, or all sweeps
 #[derive(Debug, clap::Args)]
@@ -60,7 +59,7 @@ struct One {
     /// How many there are, submitted or not.
     points: u64,
     /// The experiment file.
-    experiment: std::path::PathBuf,
+    experiment: PathBuf,
     submitted: Timestamp,
     /// Number of points in each state.
     states: BTreeMap<String, u64>,
@@ -78,32 +77,21 @@ struct Row {
 
 impl One {
     fn read(record: Record, members: Vec<Member>) -> Self {
-        let backends = Backends::default();
-        let users: BTreeSet<String> = members
-            .iter()
-            .filter(|member| member.manifest.backend == BackendKind::Slurm)
-            .map(|member| member.manifest.user.clone())
-            .collect();
-        backends.of(BackendKind::Slurm).prepare(&users);
+        let dirs: Vec<RunDir> = members.iter().map(|member| member.run.clone()).collect();
+        let many = Many::read(&dirs, &Backends::default(), u32::MAX, |_| true);
+        many.warn();
         let mut states: BTreeMap<String, u64> = BTreeMap::new();
+        let mut views: BTreeMap<PathBuf, RunView> = many
+            .views
+            .into_iter()
+            .map(|view| (view.dir.clone(), view))
+            .collect();
         let mut runs = Vec::new();
-        for Member {
-            run,
-            manifest,
-            point,
-        } in members
-        {
-            let view = events::read(&run).and_then(|events| {
-                RunView::of(&run, &manifest, events::derive(&events), &backends)
-            });
-            match view {
-                Ok(view) => {
-                    *states.entry(view.status.to_string()).or_default() += 1;
-                    let SweepPoint { point, set, .. } = point;
-                    runs.push(Row { point, set, view });
-                }
-                // One damaged run must not hide the others.
-                Err(error) => eprintln!("warning: run {}: {error}", run.id()),
+        for Member { run, point, .. } in members {
+            if let Some(view) = views.remove(run.path()) {
+                *states.entry(view.status.to_string()).or_default() += 1;
+                let SweepPoint { point, set, .. } = point;
+                runs.push(Row { point, set, view });
             }
         }
         Self {
@@ -138,7 +126,7 @@ impl Report for One {
         let keys: BTreeSet<&String> = self.runs.iter().flat_map(|row| row.set.keys()).collect();
         let mut headings = vec!["POINT"];
         headings.extend(keys.iter().map(|key| key.as_str()));
-        headings.extend(["STATE", "STEP", "LEFT", "SCORE", "RUN"]);
+        headings.extend(["STATE", "STEP", "ETA", "SCORE", "RUN"]);
         let at = 1 + keys.len();
         let mut table = Table::new(&headings).right(&[0, at + 1, at + 2]);
         for row in &self.runs {
@@ -146,21 +134,11 @@ impl Report for One {
             let view = &row.view;
             let mut cells = vec![row.point.to_string()];
             cells.extend(keys.iter().map(|key| or_dash(row.set.get(*key).cloned())));
-            let step = match view.total_steps {
-                Some(total) => Some(format!("{}/{total}", view.step)),
-                None => (view.step > 0).then(|| view.step.to_string()),
-            };
-            let left = view.eta_seconds;
-            let score = view
-                .metrics
-                .iter()
-                .find(|(name, _)| name.ends_with("z_top1"))
-                .or(view.metrics.iter().next());
             cells.extend([
-                view.status.to_string(),
-                or_dash(step),
-                or_dash(left.map(|seconds| duration(Duration::from_secs(seconds)))),
-                or_dash(score.map(|(name, value)| format!("{name} {:.2} %", value * 100.0))),
+                view.state_cell().to_owned(),
+                or_dash(view.step_cell()),
+                or_dash(view.eta_cell()),
+                or_dash(view.score_cell()),
                 view.run.clone(),
             ]);
             table.row(cells);
