@@ -1,6 +1,6 @@
 //! `rocket-worker data prepare-eval`: archives as they are published become folders of classes. The
 //! archives here have every class, and an image or two of each; those with MATLAB's and HDF5 files
-//! are made by Python (`eval_python.rs`).
+//! are made by Python (`eval_published.rs`).
 
 mod eval_support;
 
