@@ -28,6 +28,8 @@ enum Command {
     Convert(commands::convert::Args),
     /// Bring TensorBoard, Weights & Biases and MLflow what they miss of a run.
     Track(commands::track::Args),
+    /// Get, prepare and check data sets.
+    Data(commands::data::Args),
     /// Measure a step of an experiment's model.
     Bench(commands::bench::Args),
 }
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Parity(args) => commands::parity::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::Track(args) => commands::track::run(args),
+        Command::Data(args) => commands::data::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };
     let kind = result.unwrap_or_else(|error| {

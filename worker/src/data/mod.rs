@@ -2,8 +2,11 @@
 
 mod bad;
 mod batch;
+pub mod check;
+pub mod fetch;
 mod loader;
 pub mod npy;
+pub mod npy_write;
 pub mod order;
 pub mod pickle;
 mod sample;

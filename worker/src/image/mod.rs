@@ -8,6 +8,7 @@ mod jpeg;
 mod resample;
 mod transform;
 mod views;
+mod whole;
 
 pub use blur::gaussian_blur;
 pub use color::{Jitter, brightness, contrast, grayscale, hue, saturation, solarize};
@@ -18,6 +19,7 @@ pub use transform::{
     horizontal_flip, normalize_into, resize_shorter_side, sample_crop,
 };
 pub use views::{ImageViews, Recipe, StrongRecipe, ViewsError};
+pub use whole::{Format, ends_early};
 
 /// An 8-bit RGB picture, rows from the top, pixels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]
