@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use assert_cmd::cargo::CommandCargoExt;
 use rocket_worker::data::npy_write::{DictsWriter, Field};
 use rocket_worker::image::decode;
 
@@ -43,8 +42,7 @@ struct Outcome {
 }
 
 fn run(folder: &Path, args: &[&str]) -> Outcome {
-    let output = Command::cargo_bin("rocket-worker")
-        .unwrap()
+    let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
         .args(["data", "check"])
         .args(args)
         .current_dir(folder)
@@ -74,9 +72,13 @@ fn without_times(text: &str) -> String {
 
 fn good() -> Vec<Sample<'static>> {
     vec![
-        ("a.jpg", Some(PHOTO.to_vec()), &["a photo"]),
-        ("b.jpg", Some(PORTRAIT.to_vec()), &["a portrait", "tall"]),
-        ("c.png", Some(PALETTE.to_vec()), &["few colours"]),
+        ("a.jpg", Some(PHOTO.to_vec()), &["a photo"][..]),
+        (
+            "b.jpg",
+            Some(PORTRAIT.to_vec()),
+            &["a portrait", "tall"][..],
+        ),
+        ("c.png", Some(PALETTE.to_vec()), &["few colours"][..]),
     ]
 }
 
@@ -112,9 +114,17 @@ fn bad() -> Vec<Sample<'static>> {
     samples.extend([
         ("missing.jpg", None, &["nothing"][..]),
         ("empty.jpg", Some(Vec::new()), &["no bytes"][..]),
-        ("page.jpg", Some(b"<html>gone</html>".to_vec()), &["a page"][..]),
+        (
+            "page.jpg",
+            Some(b"<html>gone</html>".to_vec()),
+            &["a page"][..],
+        ),
         ("bomb.png", Some(bomb), &["a bomb"][..]),
-        ("half.jpg", Some(GRAY[..GRAY.len() / 2].to_vec()), &["half"][..]),
+        (
+            "half.jpg",
+            Some(GRAY[..GRAY.len() / 2].to_vec()),
+            &["half"][..],
+        ),
         ("tiny.png", Some(TINY.to_vec()), &["a dot"][..]),
         ("wordless.jpg", Some(GRAY.to_vec()), &[][..]),
         ("blank.jpg", Some(GRAY.to_vec()), &["", " \t"][..]),
@@ -130,7 +140,10 @@ fn everything_that_is_wrong_is_found_by_any_number_of_threads() {
     write(folder.path(), &bad());
     let mut reports = Vec::new();
     for threads in ["1", "3"] {
-        let outcome = run(folder.path(), &["exp.yaml", "--threads", threads, "--list", "bad.tsv"]);
+        let outcome = run(
+            folder.path(),
+            &["exp.yaml", "--threads", threads, "--list", "bad.tsv"],
+        );
         assert_eq!(outcome.code, Some(4), "{}", outcome.err);
         reports.push(without_times(&outcome.out));
     }
@@ -148,7 +161,12 @@ fn everything_that_is_wrong_is_found_by_any_number_of_threads() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|kind| (kind["problem"].as_str().unwrap(), kind["samples"].as_u64().unwrap()))
+        .map(|kind| {
+            (
+                kind["problem"].as_str().unwrap(),
+                kind["samples"].as_u64().unwrap(),
+            )
+        })
         .collect();
     let want = [
         ("missing", 1),
@@ -161,7 +179,10 @@ fn everything_that_is_wrong_is_found_by_any_number_of_threads() {
     ];
     assert_eq!(counts, want);
     assert_eq!(report["throughput"]["reads"], 13);
-    let bytes: u64 = bad().iter().filter_map(|(_, file, _)| Some(file.as_ref()?.len() as u64)).sum();
+    let bytes: u64 = bad()
+        .iter()
+        .filter_map(|(_, file, _)| Some(file.as_ref()?.len() as u64))
+        .sum();
     assert_eq!(report["throughput"]["bytes"], bytes);
 }
 
@@ -169,7 +190,7 @@ fn everything_that_is_wrong_is_found_by_any_number_of_threads() {
 fn what_fails_is_chosen() {
     let folder = tempfile::tempdir().unwrap();
     let mut samples = good();
-    samples.push(("twin.jpg", Some(PHOTO.to_vec()), &["again"]));
+    samples.push(("twin.jpg", Some(PHOTO.to_vec()), &["again"][..]));
     write(folder.path(), &samples);
     let code = |kinds: &str| run(folder.path(), &["exp.yaml", "--fail-on", kinds]).code;
     assert_eq!(run(folder.path(), &["exp.yaml"]).code, Some(4));
@@ -179,7 +200,9 @@ fn what_fails_is_chosen() {
     let outcome = run(folder.path(), &["exp.yaml", "--fail-on", "ugly"]);
     assert_eq!(outcome.code, Some(2));
     assert!(
-        outcome.err.contains("is none of missing, broken, truncated, tiny, captionless, duplicate, lookalike"),
+        outcome.err.contains(
+            "is none of missing, broken, truncated, tiny, captionless, duplicate, lookalike"
+        ),
         "{}",
         outcome.err
     );
@@ -195,9 +218,15 @@ fn a_sample_of_the_samples_is_chosen_by_its_seed() {
         .collect();
     write(folder.path(), &samples);
     let list = |seed: &str| {
-        let args = ["exp.yaml", "--sample", "20", "--seed", seed, "--list", "bad.tsv"];
+        let args = [
+            "exp.yaml", "--sample", "20", "--seed", seed, "--list", "bad.tsv",
+        ];
         let outcome = run(folder.path(), &args);
-        assert!(outcome.out.contains("200 samples, 20 of them checked"), "{}", outcome.out);
+        assert!(
+            outcome.out.contains("200 samples, 20 of them checked"),
+            "{}",
+            outcome.out
+        );
         fs::read_to_string(folder.path().join("bad.tsv")).unwrap()
     };
     let first = list("1");
@@ -216,18 +245,33 @@ fn a_sheet_shows_samples_with_their_views() {
     let first = fs::read(folder.path().join("sheet.png")).unwrap();
     let sheet = decode(&first).unwrap();
     // An image and three views, beside them the captions; a card of more than 200 pixels for each.
-    assert!(sheet.width > 4 * 192 + 400 && sheet.height > 13 * 200, "{} x {}", sheet.width, sheet.height);
+    assert!(
+        sheet.width > 4 * 192 + 400 && sheet.height > 13 * 200,
+        "{} x {}",
+        sheet.width,
+        sheet.height
+    );
     let colours: std::collections::HashSet<&[u8]> = sheet.data.chunks_exact(3).collect();
     assert!(colours.len() > 5000, "{} colours", colours.len());
     run(folder.path(), &args);
-    assert!(first == fs::read(folder.path().join("sheet.png")).unwrap(), "the same sheet again");
+    assert!(
+        first == fs::read(folder.path().join("sheet.png")).unwrap(),
+        "the same sheet again"
+    );
 }
 
 #[test]
 fn a_data_set_can_be_described_by_flags() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), &good());
-    let flags = ["--dataset", "cc3m", "--root", "images", "--metadata", "train.npy"];
+    let flags = [
+        "--dataset",
+        "cc3m",
+        "--root",
+        "images",
+        "--metadata",
+        "train.npy",
+    ];
     let outcome = run(folder.path(), &flags);
     assert_eq!(outcome.code, Some(0), "{}", outcome.err);
 
@@ -236,8 +280,21 @@ fn a_data_set_can_be_described_by_flags() {
         format!("{} {}", outcome.code.unwrap_or(-1), outcome.err)
     };
     insta::assert_snapshot!("no_data_set", error(&[]));
-    insta::assert_snapshot!("both", error(&[&["exp.yaml"], &flags[..]].concat()));
+    insta::assert_snapshot!("both", error(&[&["exp.yaml"][..], &flags[..]].concat()));
     insta::assert_snapshot!("no_such_experiment", error(&["nothing.yaml"]));
-    insta::assert_snapshot!("no_such_format", error(&["--dataset", "cc4m", "--root", "images", "--metadata", "train.npy"]));
-    insta::assert_snapshot!("no_metadata", error(&["exp.yaml", "--set", "data.metadata=other.npy"]));
+    insta::assert_snapshot!(
+        "no_such_format",
+        error(&[
+            "--dataset",
+            "cc4m",
+            "--root",
+            "images",
+            "--metadata",
+            "train.npy"
+        ])
+    );
+    insta::assert_snapshot!(
+        "no_metadata",
+        error(&["exp.yaml", "--set", "data.metadata=other.npy"])
+    );
 }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use assert_cmd::cargo::CommandCargoExt;
 use fetch_support::{Reply, Request, Server, resetting};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -46,7 +45,7 @@ impl Fetch {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::cargo_bin("rocket-worker").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rocket-worker"));
         command
             .current_dir(self.folder.path())
             .args(["data", "fetch", self.set, "list.tsv", "out"])

@@ -1,5 +1,7 @@
 //! A web server on loopback that fails in the ways in which servers fail, and remembers who asked what.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

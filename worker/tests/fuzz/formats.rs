@@ -35,7 +35,7 @@ pub(crate) fn all() -> Vec<Target> {
     ]
 }
 
-fn nothing(_: &mut Vec<u8>) {}
+fn nothing(_: &mut [u8]) {}
 
 const OPCODES: &[&[u8]] = &[
     b"\x80\x04",
@@ -418,7 +418,7 @@ fn tar_blocks(bytes: &[u8]) -> Vec<Range<usize>> {
 }
 
 /// Right checksums for whatever looks like a header.
-fn tar_sums(bytes: &mut Vec<u8>) {
+fn tar_sums(bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(512) {
         if &block[257..262] != b"ustar" {
             continue;

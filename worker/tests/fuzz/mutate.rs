@@ -61,7 +61,7 @@ pub(crate) struct Grammar {
     /// Cuts an input into its pieces, which follow on each other.
     pub(crate) split: fn(&[u8]) -> Vec<Range<usize>>,
     /// Makes checksums right again, for those who look at nothing else otherwise.
-    pub(crate) mend: fn(&mut Vec<u8>),
+    pub(crate) mend: fn(&mut [u8]),
 }
 
 /// Inputs do not grow beyond this.

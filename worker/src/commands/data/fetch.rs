@@ -11,7 +11,7 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 
 use crate::data::fetch::{
-    ArchiveOptions, From, Pairs, PairsOptions, PairsReport, PictureOptions, Politeness, Reach,
+    ArchiveOptions, Origin, Pairs, PairsOptions, PairsReport, PictureOptions, Politeness, Reach,
     RequestOptions, Resize, SETS, fetch_pairs, fetch_set,
 };
 use crate::progress;
@@ -221,10 +221,10 @@ fn stop_as_asked() -> ! {
 
 fn fetch_archives(name: &str, args: &Archives) -> Result<ExitKind> {
     let from = match &args.from {
-        None => From::Published,
+        None => Origin::Published,
         Some(text) => match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") => From::Web(url),
-            _ if PathBuf::from(text).is_dir() => From::Folder(text.into()),
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Origin::Web(url),
+            _ if PathBuf::from(text).is_dir() => Origin::Folder(text.into()),
             _ => {
                 return Err(Error::new(
                     ExitKind::Usage,
@@ -237,7 +237,7 @@ fn fetch_archives(name: &str, args: &Archives) -> Result<ExitKind> {
     };
     // An address that the user gives is the user's word.
     let reach = match from {
-        From::Web(_) => Reach::Any,
+        Origin::Web(_) => Reach::Any,
         _ => args.net.reach(),
     };
     let options = ArchiveOptions {

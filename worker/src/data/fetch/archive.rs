@@ -15,6 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::address::{Reach, check_literal};
+use super::cause::Cause;
 use super::published::{Archive, Contents, Published};
 use super::request::{client, is_web, judge, retry_after};
 use super::unpack::{unpack_gz, unpack_tar_gz};
@@ -29,7 +30,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// Where archives come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum Origin {
     /// Where their authors publish them.
     Published,
     /// A folder of the web that has the same files.
@@ -42,7 +43,7 @@ pub enum From {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArchiveOptions {
     /// Where from.
-    pub from: From,
+    pub from: Origin,
     /// The folder that gets the set's folder.
     pub folder: PathBuf,
     /// Requests that may fail in a way that passes, without getting any further.
@@ -92,7 +93,7 @@ pub fn fetch_set(set: &Published, options: &ArchiveOptions) -> Result<SetReport>
             let (path, received) = obtain(archive, options)?;
             report.received_bytes += received;
             unpack(archive, &path, &folder)?;
-            if !matches!(options.from, From::Folder(_)) && path.is_file() {
+            if !matches!(options.from, Origin::Folder(_)) && path.is_file() {
                 fs::remove_file(&path).map_err(|error| Error::io("remove", &path, error))?;
             }
         }
@@ -144,7 +145,7 @@ fn is_there(archive: &Archive, folder: &Path) -> Result<bool> {
 /// The archive as a file whose checksum was compared, and how many bytes were received for it.
 fn obtain(archive: &Archive, options: &ArchiveOptions) -> Result<(PathBuf, u64)> {
     let base = match &options.from {
-        From::Folder(folder) => {
+        Origin::Folder(folder) => {
             let path = folder.join(archive.file);
             let found = hash(&path)?.finish();
             if found != archive.sha256 {
@@ -152,8 +153,8 @@ fn obtain(archive: &Archive, options: &ArchiveOptions) -> Result<(PathBuf, u64)>
             }
             return Ok((path, 0));
         }
-        From::Web(base) => vec![base.clone()],
-        From::Published => archive
+        Origin::Web(base) => vec![base.clone()],
+        Origin::Published => archive
             .places
             .iter()
             .filter_map(|place| Url::parse(place).ok())
@@ -368,7 +369,7 @@ impl<'a> Download<'a> {
             if start > 0 {
                 request = request.header(RANGE, format!("bytes={start}-"));
             }
-            let response = self.timed(request.send()).await?;
+            let response = self.timed("no answer", request.send()).await?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
@@ -385,7 +386,7 @@ impl<'a> Download<'a> {
                 let passes = matches!(code, 408 | 425 | 429 | 500..=599);
                 let pause = retry_after(response.headers()).unwrap_or_default();
                 return Err(Problem::Place {
-                    what: super::Cause::Status(code).words(),
+                    what: Cause::Status(code).words(),
                     again: passes.then_some(pause),
                 });
             }
@@ -408,7 +409,7 @@ impl<'a> Download<'a> {
         file.set_len(start).map_err(failed)?;
         let mut at = start;
         loop {
-            let chunk = match self.timed(response.chunk()).await {
+            let chunk = match self.timed("the connection ended", response.chunk()).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
                 Err(problem) => return Err(problem),
@@ -450,14 +451,19 @@ impl<'a> Download<'a> {
     /// An exchange with an end.
     async fn timed<T>(
         &self,
+        broken: &str,
         exchange: impl Future<Output = reqwest::Result<T>>,
     ) -> Result<T, Problem> {
         match tokio::time::timeout(self.options.timeout, exchange).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
                 let failure = judge(&error);
+                let what = match failure.cause {
+                    Cause::Connection => broken.to_owned(),
+                    cause => cause.words(),
+                };
                 Err(Problem::Place {
-                    what: format!("{}: {}", failure.cause.words(), failure.detail),
+                    what: format!("{what}: {}", failure.detail),
                     again: failure.cause.may_pass().then_some(Duration::ZERO),
                 })
             }

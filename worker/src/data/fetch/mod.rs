@@ -18,13 +18,13 @@ mod shelf;
 mod unpack;
 
 pub use address::{Reach, is_public};
-pub use archive::{ArchiveOptions, From, SetReport, fetch_set};
+pub use archive::{ArchiveOptions, Origin, SetReport, fetch_set};
 pub use cause::{Cause, Failure};
 pub use hosts::Politeness;
 pub use list::{List, ListFacts, Pairs, Row, survey};
 pub use pairs::{PairsOptions, fetch_pairs};
 pub use picture::{PictureOptions, Resize};
-pub use published::{Archive, Published, SETS};
+pub use published::{Archive, Contents, Published, SETS};
 pub use report::{CauseCount, PairsReport};
 pub use request::RequestOptions;
 pub use unpack::{UnpackError, unpack_gz, unpack_tar_gz};

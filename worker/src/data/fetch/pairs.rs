@@ -10,7 +10,7 @@ use reqwest::{Client, Url};
 use rocket_common::atomic;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::cause::{Cause, Failure};
@@ -74,6 +74,8 @@ enum Outcome {
     Failed(Failure, Option<Duration>),
     /// The disk refuses, which no other image would change.
     Refused(Error),
+    /// We were asked to stop before there was an answer.
+    Stopped,
 }
 
 struct Done {
@@ -146,6 +148,7 @@ struct Run<'a> {
     next_row: u64,
     pixels: Arc<Semaphore>,
     tasks: JoinSet<Done>,
+    stop: watch::Sender<bool>,
     writing: Option<JoinHandle<Result<()>>>,
     noted: Instant,
     received: u64,
@@ -175,6 +178,7 @@ impl<'a> Run<'a> {
             next_row: 0,
             pixels: Arc::new(Semaphore::new(options.threads.max(1))),
             tasks: JoinSet::new(),
+            stop: watch::Sender::new(false),
             writing: None,
             noted: Instant::now(),
             received: 0,
@@ -190,7 +194,7 @@ impl<'a> Run<'a> {
         let before = self.journal.tally();
         let open = before.open;
         let began = Instant::now();
-        let result = loop {
+        let mut result = loop {
             if let Err(error) = self.read_on() {
                 break Err(error);
             }
@@ -216,8 +220,13 @@ impl<'a> Run<'a> {
             }
         };
         progress.clear();
-        // What is under way is given up; an image that is being written is found by the next run.
-        self.tasks.abort_all();
+        // What is being asked for is given up; what has come is kept.
+        self.stop.send_replace(true);
+        while let Some(done) = self.tasks.join_next().await {
+            if let Some(error) = self.settle(done) {
+                result = result.and(Err(error));
+            }
+        }
         let noted = self.finish().await;
         let stopped = result?;
         noted?;
@@ -291,8 +300,16 @@ impl<'a> Run<'a> {
                     let (client, pixels) = (self.client.clone(), Arc::clone(&self.pixels));
                     let request = self.options.request.clone();
                     let picture = self.options.picture;
+                    let mut stop = self.stop.subscribe();
                     self.tasks.spawn(async move {
-                        let outcome = fetch(client, &job, &request, picture, place, pixels).await;
+                        let answer = tokio::select! {
+                            answer = ask(&client, &job.url, &request) => answer,
+                            _ = stop.wait_for(|stop| *stop) => {
+                                let outcome = Outcome::Stopped;
+                                return Done { job: *job, outcome };
+                            }
+                        };
+                        let outcome = keep(answer, picture, place, pixels).await;
                         Done { job: *job, outcome }
                     });
                 }
@@ -344,6 +361,7 @@ impl<'a> Run<'a> {
                 }
             }
             Outcome::Refused(error) => return Some(error),
+            Outcome::Stopped => {}
         }
         self.hosts.done(&asked, not_before);
         None
@@ -410,16 +428,14 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Asks for an image and keeps it.
-async fn fetch(
-    client: Client,
-    job: &Job,
-    request: &RequestOptions,
+/// Keeps the image that was answered, if there is one.
+async fn keep(
+    answer: Answer,
     picture: PictureOptions,
     place: PathBuf,
     pixels: Arc<Semaphore>,
 ) -> Outcome {
-    let body = match ask(&client, &job.url, request).await {
+    let body = match answer {
         Answer::Body(body) => body,
         Answer::Moved(url) => return Outcome::Moved(url),
         Answer::Failed(failure, pause) => return Outcome::Failed(failure, pause),

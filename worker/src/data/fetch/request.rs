@@ -228,10 +228,14 @@ fn decompress(body: Vec<u8>, encoding: Option<&str>, max_bytes: u64) -> Result<V
 pub(super) fn judge(error: &reqwest::Error) -> Failure {
     let mut source: Option<&(dyn StdError + 'static)> = Some(error);
     let mut words = String::new();
+    let mut not_tls = false;
     while let Some(cause) = source {
         if let Some(private) = cause.downcast_ref::<PrivateAddress>() {
             return Failure::new(Cause::Private, private.to_string());
         }
+        let io = cause.downcast_ref::<std::io::Error>();
+        // How a peer that speaks no TLS, or has a bad certificate, is reported.
+        not_tls |= io.is_some_and(|io| io.kind() == std::io::ErrorKind::InvalidData);
         words = cause.to_string();
         source = cause.source();
     }
@@ -242,7 +246,7 @@ pub(super) fn judge(error: &reqwest::Error) -> Failure {
         Cause::Url
     } else if all.contains("dns error") {
         Cause::Name
-    } else if all.contains("certificate") || all.contains("tls") || all.contains("handshake") {
+    } else if error.is_connect() && (not_tls || all.contains("tls")) {
         Cause::Tls
     } else {
         Cause::Connection
