@@ -12,12 +12,13 @@ from pathlib import Path
 import torch
 
 import step
+from index import index
 from submit import submit
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Until a job is queued: against the bare sbatch and against submitit. Needs root, as slurmd does.
-BENCHMARKS = {"submit": submit, **step.BENCHMARKS}
+BENCHMARKS = {"submit": submit, "index": index, **step.BENCHMARKS}
 
 
 def same_libtorch():

@@ -1,6 +1,7 @@
 //! The subcommands of `rocket-worker`, one a file.
 
 pub mod bench;
+mod bench_index;
 pub mod convert;
 pub mod data;
 pub mod eval;

@@ -72,6 +72,9 @@ impl LoaderOptions {
 /// Micro-batches that are made ahead: one for the step, one in reserve.
 const PREFETCH: usize = 2;
 
+/// How often a consumer that waits looks whether a file system still answers.
+const WATCH: Duration = Duration::from_secs(1);
+
 /// How the loader fares, since it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Counters {
@@ -213,11 +216,20 @@ impl Loader {
                 if state.open.front().is_some_and(|entry| entry.missing == 0) {
                     break;
                 }
-                state = self
+                let (guard, waited) = self
                     .shared
                     .ready
-                    .wait(state)
+                    .wait_timeout(state, WATCH)
                     .unwrap_or_else(PoisonError::into_inner);
+                state = guard;
+                if waited.timed_out()
+                    && let Some(stalled) = self.shared.maker.source.stalled()
+                {
+                    return Err(LoadError::Stalled {
+                        file: stalled.file,
+                        seconds: stalled.seconds,
+                    });
+                }
             }
             state.consumed += 1;
             state.open.pop_front()
@@ -289,6 +301,10 @@ impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.work.notify_all();
+        if self.shared.maker.source.stalled().is_some() {
+            // A thread that waits for a dead file system cannot be waited for.
+            return;
+        }
         for thread in self.threads.drain(..) {
             // A thread that panicked has nothing left to say.
             let _ = thread.join();

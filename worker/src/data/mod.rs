@@ -4,7 +4,9 @@ mod bad;
 mod batch;
 pub mod check;
 pub mod fetch;
+pub mod index;
 mod loader;
+pub mod mapped;
 pub mod npy;
 pub mod npy_write;
 pub mod order;
@@ -12,6 +14,7 @@ pub mod pickle;
 mod sample;
 mod slots;
 pub mod source;
+pub mod yfcc15m;
 
 pub use bad::LoadError;
 pub use batch::HostBatch;

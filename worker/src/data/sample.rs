@@ -78,19 +78,25 @@ impl Maker {
     }
 
     fn picture(&self, sample: u64) -> Result<(Picture, u64), String> {
-        let place = self.source.place(sample as usize);
-        let bytes = place
-            .read()
-            .map_err(|error| format!("{}: {error}", place.file.display()))?;
+        let sample = sample as usize;
+        let mut bytes = Vec::new();
+        self.source
+            .read(sample, &mut bytes)
+            .map_err(|error| error.to_string())?;
         // A decoder that panics on a broken file has found a bad sample, not ended the run.
-        match catch_unwind(AssertUnwindSafe(|| decode(&bytes))) {
+        let what = match catch_unwind(AssertUnwindSafe(|| decode(&bytes))) {
             Ok(Ok(picture)) if picture.width > 0 && picture.height > 0 => {
-                Ok((picture, bytes.len() as u64))
+                return Ok((picture, bytes.len() as u64));
             }
-            Ok(Ok(_)) => Err(format!("{}: it holds no pixels", place.file.display())),
-            Ok(Err(error)) => Err(format!("{}: {error}", place.file.display())),
-            Err(_) => Err(format!("{}: the decoder gave up", place.file.display())),
-        }
+            Ok(Ok(_)) => "it holds no pixels".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the decoder gave up".to_owned(),
+        };
+        let file = match self.source.place(sample) {
+            Ok(place) => place.file.display().to_string(),
+            Err(_) => self.source.name(sample),
+        };
+        Err(format!("{file}: {what}"))
     }
 
     fn write(

@@ -2,6 +2,7 @@
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -12,14 +13,14 @@ use rocket_common::experiment::{Base, Experiment};
 
 use super::subject::Subject;
 use crate::data::check::{CheckOptions, CheckReport, Problem, Sheet, Stage, check};
-use crate::data::source;
+use crate::data::source::{self, Source};
 use crate::image::{ImageViews, Picture};
 use crate::progress::{Progress, bytes, duration, grouped};
 use crate::text::CaptionViews;
 
 /// What to look at, and how.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The experiment whose data are checked.
     #[arg(value_name = "EXPERIMENT")]
     experiment: Option<PathBuf>,
@@ -73,7 +74,7 @@ fn kind(text: &str) -> Result<Kind, String> {
 ///
 /// # Errors
 /// If the data set cannot be opened, or a file cannot be written.
-pub fn run(args: &Args) -> Result<ExitKind> {
+pub(super) fn run(args: &Args) -> Result<ExitKind> {
     let experiment = args.subject.experiment(args.experiment.as_ref())?;
     let source = source::open(&experiment.data)?;
     let name = experiment.data.dataset.name();
@@ -89,6 +90,7 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         threads: args.threads.map_or_else(processors, usize::from),
         tiny: args.tiny.into(),
     };
+    watch(&source);
     let began = Instant::now();
     let mut progress = Progress::new();
     let report = check(name, &*source, options, |stage| {
@@ -141,6 +143,26 @@ fn line(name: &str, stage: Stage, elapsed: Duration) -> String {
     )
 }
 
+/// Ends the program once a read takes longer than it may: a thread that waits for a file system which no
+/// longer answers cannot be woken.
+fn watch(source: &Arc<dyn Source>) {
+    let source = Arc::clone(source);
+    // Without a thread there is no watch, and all else is as it is.
+    let _ = std::thread::Builder::new()
+        .name("watch".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(Duration::from_secs(1));
+                if let Some(stalled) = source.stalled() {
+                    let (file, seconds) = (stalled.file.display(), stalled.seconds);
+                    eprintln!("error: '{file}' has not answered for {seconds} s");
+                    eprintln!("hint: is the file system that holds it mounted and well?");
+                    std::process::exit(ExitKind::Data.code().into());
+                }
+            }
+        });
+}
+
 /// The views that the experiment trains on.
 fn views(experiment: &Experiment) -> Result<(ImageViews, CaptionViews)> {
     let augmented = match experiment.model.base {
@@ -155,7 +177,7 @@ fn views(experiment: &Experiment) -> Result<(ImageViews, CaptionViews)> {
     ))
 }
 
-fn list(path: &Path, report: &CheckReport, source: &dyn source::Source) -> Result<()> {
+fn list(path: &Path, report: &CheckReport, source: &dyn Source) -> Result<()> {
     let failed = |error| Error::io("write", path, error);
     let mut lines: Vec<(u32, Problem)> = report
         .problems

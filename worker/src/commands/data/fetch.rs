@@ -18,7 +18,7 @@ use crate::progress;
 
 /// Which set.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     set: Set,
 }
@@ -130,7 +130,7 @@ fn positive(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// If nothing can be fetched at all, or the disk refuses.
-pub fn run(args: &Args) -> Result<ExitKind> {
+pub(super) fn run(args: &Args) -> Result<ExitKind> {
     match &args.set {
         Set::Cc3m(list) => fetch_list(Pairs::Cc3m, list),
         Set::Cc12m(list) => fetch_list(Pairs::Cc12m, list),

@@ -1,35 +1,43 @@
-//! `rocket-worker data`: getting, preparing and checking data sets.
+//! `rocket-worker data`: what is done to data sets before they are trained on. One subcommand a file.
 
-pub mod check_training;
-pub mod fetch;
+mod check_training;
+mod fetch;
+mod make_yfcc15m;
+mod prepare;
+mod progress;
 mod subject;
 
 use anyhow::Result;
-use clap::Subcommand;
 use rocket_common::exit::ExitKind;
 
-/// What to do.
+/// What to do with data.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
+#[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Look through an experiment's data before it is trained on.
-    Check(check_training::Args),
     /// Fetch a data set from where it is published.
     Fetch(fetch::Args),
+    /// Look through an experiment's data before it is trained on.
+    Check(check_training::Args),
+    /// Make the index of an experiment's data set, which all ranks of a node share.
+    Prepare(prepare::Args),
+    /// Make YFCC15M's list of samples from what Flickr and OpenAI published.
+    MakeYfcc15m(make_yfcc15m::Args),
 }
 
-/// Runs the subcommand.
+/// Runs a subcommand.
 ///
 /// # Errors
-/// Those of the subcommand.
+/// Its own.
 pub fn run(args: &Args) -> Result<ExitKind> {
     match &args.command {
-        Command::Check(args) => check_training::run(args),
         Command::Fetch(args) => fetch::run(args),
+        Command::Check(args) => check_training::run(args),
+        Command::Prepare(args) => prepare::run(args),
+        Command::MakeYfcc15m(args) => make_yfcc15m::run(args),
     }
 }

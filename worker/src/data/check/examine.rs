@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::looks::fingerprint;
-use crate::data::source::Source;
+use crate::data::source::{ReadError, Source};
 use crate::image::{Format, Picture, decode, ends_early};
 
 /// What can be wrong with a sample.
@@ -119,14 +119,15 @@ pub(super) fn read(
     sample: usize,
     bytes: &mut Vec<u8>,
 ) -> Result<(), (Problem, String)> {
-    match source.place(sample).read() {
-        Ok(read) => {
-            *bytes = read;
-            Ok(())
+    match source.read(sample, bytes) {
+        Ok(()) => Ok(()),
+        Err(ReadError::Io { file, cause }) if cause.kind() == std::io::ErrorKind::NotFound => {
+            Err((
+                Problem::Missing,
+                format!("there is no '{}'", file.display()),
+            ))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err((Problem::Missing, "no such file".to_owned()))
-        }
+        Err(absent @ ReadError::Absent { .. }) => Err((Problem::Missing, absent.to_string())),
         Err(error) => Err((Problem::Broken, error.to_string())),
     }
 }
