@@ -53,6 +53,31 @@ pub struct Manifest {
     /// The sweep that it is a point of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sweep: Option<SweepPoint>,
+    /// What it scores, if it is the evaluation of another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
+}
+
+/// What an evaluation scores: a checkpoint of another run, by that run's commit and programs. Its own
+/// directory holds what every run's does, and the checkpoint by hard links, so that nothing that is
+/// pruned meanwhile takes it away; the results go to the other run's `eval/`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Directory of the run that is scored, absolute.
+    pub run: PathBuf,
+    /// Optimiser steps of the checkpoint.
+    pub step: u64,
+    /// Sets by name in the catalog, in order.
+    pub datasets: Vec<String>,
+    /// Sets of the catalog that are not there are left out, and said; else each is an error.
+    #[serde(default)]
+    pub ready_only: bool,
+    /// Sets that have a result for the checkpoint are scored again; else they are passed over.
+    #[serde(default)]
+    pub again: bool,
+    /// Accuracies by class and confusions are written as well.
+    #[serde(default)]
+    pub details: bool,
 }
 
 /// Which point of which sweep a run is.
@@ -81,8 +106,12 @@ pub struct Bundle {
 }
 
 impl Manifest {
-    /// The schema that this version writes, and the newest that it reads.
+    /// The schema that this version writes of runs that train.
     pub const SCHEMA: u32 = 1;
+
+    /// The schema of evaluations, and the newest that this version reads. The programs of a run that was
+    /// submitted before there were evaluations refuse it, where they would train.
+    pub const EVALUATION_SCHEMA: u32 = 2;
 
     /// Reads a manifest.
     ///
@@ -95,13 +124,13 @@ impl Manifest {
             schema: u32,
         }
         let Schema { schema } = atomic::read_json(path)?;
-        if schema > Self::SCHEMA {
+        if schema > Self::EVALUATION_SCHEMA {
             return Err(Error::new(
                 ExitKind::Usage,
                 format!(
                     "'{}' was written by a newer rocket (schema {schema}, this one knows up to {})",
                     path.display(),
-                    Self::SCHEMA
+                    Self::EVALUATION_SCHEMA
                 ),
             )
             .hint("use the rocket that submitted the run, or a newer one"));

@@ -29,6 +29,7 @@ pub fn manifest(name: &str, commit: &str) -> Manifest {
         experiment_path: "/home/ada/exp.yaml".into(),
         repo: "/home/ada/code".into(),
         sweep: None,
+        evaluation: None,
     }
 }
 

@@ -102,6 +102,7 @@ impl Plan<'_> {
             experiment_path: ground.experiment_path.clone(),
             repo: ground.source.root().to_path_buf(),
             sweep: self.sweep.clone(),
+            evaluation: None,
         };
         RunDir::create(&ground.root, &manifest, &self.yaml).map_err(|error| {
             if self.dir().exists() {

@@ -26,6 +26,7 @@ pub(crate) fn create(root: &Path, experiment: &Experiment) -> RunDir {
         experiment_path: PathBuf::new(),
         repo: PathBuf::new(),
         sweep: None,
+        evaluation: None,
     };
     RunDir::create(root, &manifest, &experiment.to_yaml()).expect("a run")
 }
