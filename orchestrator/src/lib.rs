@@ -8,6 +8,7 @@ mod commands;
 mod complete;
 pub mod doctor;
 pub mod drill;
+mod evaluation;
 mod experiment;
 mod notify;
 pub mod output;

@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod drill;
+pub(crate) mod eval;
 pub(crate) mod heal;
 pub(crate) mod import;
 pub(crate) mod logs;

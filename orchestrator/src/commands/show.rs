@@ -9,6 +9,7 @@ use rocket_common::run_dir::Manifest;
 use serde::Serialize;
 
 use crate::backend::Backends;
+use crate::evaluation::Results;
 use crate::output::{Format, Report};
 use crate::pin;
 use crate::runs::Runs;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         manifest,
         attempts,
         events,
+        scores: Results::read(&run),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -46,6 +48,7 @@ struct Show {
     manifest: Manifest,
     attempts: Vec<AttemptSummary>,
     events: Vec<Event>,
+    scores: Results,
 }
 
 impl Report for Show {
@@ -54,6 +57,7 @@ impl Report for Show {
             status,
             manifest,
             events,
+            scores,
             ..
         } = self;
         let snapshot = if manifest.snapshot {
@@ -99,6 +103,14 @@ impl Report for Show {
         writeln!(out, "made from   {}{snapshot}", manifest.parent_commit)?;
         writeln!(out, "programs    {}", manifest.bundle.dir.display())?;
         writeln!(out, "directory   {}", status.dir.display())?;
+        if let Some(of) = &manifest.evaluation {
+            let run = of.run.file_name().unwrap_or_default().to_string_lossy();
+            writeln!(out, "evaluates   step {} of {run}", of.step)?;
+        }
+        if !scores.0.is_empty() {
+            writeln!(out, "\nscores")?;
+            scores.human(out)?;
+        }
         writeln!(out, "\nhistory")?;
         for event in events {
             let attempt = event

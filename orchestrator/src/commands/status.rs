@@ -103,10 +103,9 @@ fn row(view: &RunView) -> Vec<String> {
         Some(total) => Some(format!("{}/{total}", view.step)),
         None => (view.step > 0).then(|| view.step.to_string()),
     };
-    let score = view
-        .metrics
-        .iter()
-        .find(|(name, _)| name.ends_with("z_top1"))
+    let main = view.main_score.as_deref();
+    let score = main
+        .and_then(|name| view.metrics.get_key_value(name))
         .or(view.metrics.iter().next())
         .map(|(name, value)| format!("{name} {:.2} %", value * 100.0));
     vec![

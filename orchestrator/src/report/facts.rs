@@ -10,6 +10,7 @@ use rocket_common::run_dir::{Manifest, RunDir};
 use serde_json::Value;
 
 use crate::backend::Backends;
+use crate::evaluation::Results;
 use crate::view::{Clock, RunView, Series, read_metrics};
 
 use super::config::flat;
@@ -34,6 +35,8 @@ pub(crate) struct Facts {
     pub(crate) clock: Clock,
     pub(crate) checkpoints: Vec<CheckpointFacts>,
     pub(crate) scores: Vec<Value>,
+    /// The same, by checkpoint.
+    pub(crate) results: Results,
     /// Last lines of rank 0 in the last attempt.
     pub(crate) log: Vec<String>,
     /// What could not be read.
@@ -79,6 +82,7 @@ impl Facts {
             clock: Clock::of(&series, batch),
             config: experiment.as_ref().map(flat).unwrap_or_default(),
             scores: scores(run),
+            results: Results::read(run),
             log: attempts
                 .last()
                 .map(|attempt| log_tail(run, attempt.number))

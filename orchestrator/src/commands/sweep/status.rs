@@ -152,9 +152,9 @@ impl Report for One {
             };
             let left = view.eta_seconds;
             let score = view
-                .metrics
-                .iter()
-                .find(|(name, _)| name.ends_with("z_top1"))
+                .main_score
+                .as_ref()
+                .and_then(|name| view.metrics.get_key_value(name))
                 .or(view.metrics.iter().next());
             cells.extend([
                 view.status.to_string(),
