@@ -11,6 +11,7 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tch_distributed::optim as gradients;
 
+use super::bench_eval;
 use crate::data::{self, Loader, LoaderOptions, Order};
 use crate::loss::{Alone, Objective};
 use crate::model::{Batch, Model, Options};
@@ -33,6 +34,8 @@ enum What {
     Step(StepArgs),
     /// The text tower alone: forward and backward of all captions.
     Text(StepArgs),
+    /// An evaluation of one set, from its prompts to its scores.
+    Eval(bench_eval::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,8 +68,9 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     let (args, text_alone) = match &args.what {
         What::Step(args) => (args, false),
         What::Text(args) => (args, true),
+        What::Eval(args) => return bench_eval::run(args),
     };
-    let experiment = read(args)?;
+    let experiment = read(&args.experiment, &args.set)?;
     tch::set_num_threads(args.threads.max(1));
     let batches = batches(&experiment, text_alone)?;
     if let Some(path) = &args.dump_batch {
@@ -118,10 +122,10 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     Ok(ExitKind::Ok)
 }
 
-fn read(args: &StepArgs) -> Result<Experiment> {
-    let text = std::fs::read_to_string(&args.experiment)
-        .with_context(|| format!("cannot read {}", args.experiment.display()))?;
-    experiment::parse(&args.experiment.display().to_string(), &text, &args.set).map_err(|all| {
+pub(super) fn read(path: &Path, set: &[String]) -> Result<Experiment> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    experiment::parse(&path.display().to_string(), &text, set).map_err(|all| {
         let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
         Error::new(ExitKind::Experiment, lines.join("\n")).into()
     })

@@ -1,9 +1,12 @@
 //! The subcommands of `rocket-worker`, one a file.
 
 pub mod bench;
+mod bench_eval;
 pub mod convert;
 pub mod eval;
 pub mod parity;
 mod parity_against;
+mod rank;
+pub mod retrieval;
 pub mod track;
 pub mod train;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use rocket_common::checkpoint::{Info, Keep, Position, Published, prune};
+use rocket_common::checkpoint::{BEST_METRIC, Info, Keep, Position, Published, prune};
 use rocket_common::events::EventKind;
 use rocket_common::protocol::Phase;
 use tch::Tensor;
@@ -13,9 +13,6 @@ use tch_distributed::ReduceOp;
 use super::session::Session;
 use crate::checkpoint::{self, Snapshot};
 use crate::model::Registry;
-
-/// The score by which the best checkpoints are kept.
-pub const BEST_METRIC: &str = "z_top1";
 
 impl Session<'_> {
     /// Saves the state after the current step, and says whether it did: not if that is saved already,
