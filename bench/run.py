@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
+import evaluate
 import step
 from submit import submit
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Until a job is queued: against the bare sbatch and against submitit. Needs root, as slurmd does.
-BENCHMARKS = {"submit": submit, **step.BENCHMARKS}
+BENCHMARKS = {"submit": submit, **evaluate.BENCHMARKS, **step.BENCHMARKS}
 
 
 def same_libtorch():
@@ -41,6 +42,8 @@ def main():
         made = BENCHMARKS[name]()
         if isinstance(made, step.Step):
             step.run(made)
+        if isinstance(made, evaluate.Evaluation):
+            evaluate.run(made)
 
 
 if __name__ == "__main__":
