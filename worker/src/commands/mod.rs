@@ -6,6 +6,7 @@ pub mod convert;
 pub mod eval;
 pub mod parity;
 mod parity_against;
+pub mod probe;
 mod rank;
 pub mod retrieval;
 pub mod track;
