@@ -10,6 +10,7 @@
 //! run/checkpoints/step-00001200/...    the chosen one
 //! ```
 
+mod hashing;
 mod read;
 mod write;
 

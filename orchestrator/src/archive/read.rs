@@ -17,6 +17,7 @@ use rocket_common::run_dir::{self, Imported, Manifest, RunDir};
 use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 
+use super::hashing::Hashing;
 use super::{BUNDLE, FORMAT, INDEX, Index, Member, RUN, SCHEMA};
 use crate::pin::{self, Source};
 use crate::{bundle, runs, submit};
@@ -439,19 +440,6 @@ fn extract<R: Read>(entry: &mut tar::Entry<'_, R>, member: &Member, into: &Path)
         return Err(damaged(format!("'{name}' does not match its checksum")));
     }
     file.sync_all().map_err(failed)
-}
-
-struct Hashing<R> {
-    inner: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
-    }
 }
 
 /// What was unpacked and holds together.

@@ -15,6 +15,7 @@ use rocket_common::run_dir::{Manifest, RunDir};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
+use super::hashing::Hashing;
 use super::{BUNDLE, FORMAT, INDEX, Index, Member, RUN, SCHEMA};
 use crate::bundle::{self, Identity};
 use crate::machine;
@@ -372,19 +373,6 @@ fn header(name: &str, bytes: u64) -> io::Result<Header> {
     header.set_gid(0);
     header.set_cksum();
     Ok(header)
-}
-
-struct Hashing<R> {
-    inner: R,
-    hasher: Sha256,
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
-    }
 }
 
 /// What the trainer was built from, as long as it is there to be asked.

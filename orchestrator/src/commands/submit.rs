@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{BackendKind, Reading};
+use rocket_common::experiment::Reading;
 
 use crate::commands::{machines, sweep};
 use crate::experiment::Written;
@@ -113,12 +113,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         eprintln!("note: {note}");
     }
     if args.dry_run {
-        let mut text = plan.describe();
-        if plan.backend == BackendKind::Slurm {
-            text.push_str("\n--- job.sbatch\n");
-            text.push_str(&plan.script()?);
-        }
-        output::print(&text)?;
+        output::print(&plan.preview()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let (run, job) = plan.carry_out()?;

@@ -131,9 +131,10 @@ fn is_absent(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
-fn names(root: &Path) -> Result<BTreeSet<String>> {
-    let failed = |error| Error::io("read", root, error);
-    let entries = match fs::read_dir(root) {
+/// Names of what is in a folder; none if it is not there.
+pub(super) fn names(folder: &Path) -> Result<BTreeSet<String>> {
+    let failed = |error| Error::io("read", folder, error);
+    let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
         Err(error) => return Err(failed(error)),

@@ -1,11 +1,10 @@
 //! Bundles of programs that no run has.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
-use rocket_common::error::{Error, Result};
+use rocket_common::error::Result;
 
+use super::census::names;
 use super::{Census, Item, Kind, Options, Plan, Young, put_away, room};
 use crate::bundle::{Doom, FOLDER};
 
@@ -25,7 +24,7 @@ pub(super) fn find(
         return Ok(());
     }
     let needed = census.bundles(options.finished_programs);
-    for name in names(root)? {
+    for name in names(&root.join(FOLDER))? {
         let path = root.join(FOLDER).join(&name);
         if needed.contains(&name) || !is_bundle(&name) || young.is(&path) {
             continue;
@@ -42,25 +41,6 @@ pub(super) fn find(
         });
     }
     Ok(())
-}
-
-fn names(root: &Path) -> Result<Vec<String>> {
-    let folder = root.join(FOLDER);
-    let failed = |error| Error::io("read", &folder, error);
-    let entries = match fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    entries
-        .map(|entry| {
-            Ok(entry
-                .map_err(failed)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned())
-        })
-        .collect()
 }
 
 /// Marks a bundle, looks for runs that need it, and removes it if there are none.

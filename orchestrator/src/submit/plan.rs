@@ -127,6 +127,19 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// What a dry run shows: the description, and the script of a job.
+    ///
+    /// # Errors
+    /// Of [`Self::script`].
+    pub(crate) fn preview(&self) -> Result<String> {
+        let mut text = self.describe();
+        if self.backend == BackendKind::Slurm {
+            text.push_str("\n--- job.sbatch\n");
+            text.push_str(&self.script()?);
+        }
+        Ok(text)
+    }
+
     /// The run in words and as it would be stored.
     pub(crate) fn describe(&self) -> String {
         let source = &self.ground.source;
