@@ -176,11 +176,11 @@ fn ranks_train_and_runs_are_submitted_while_there_is_no_controller() {
     while begin.elapsed() < Duration::from_secs(60) {
         run.doze(1);
     }
-    assert!(
-        last_step(&run.dir) > at + 20,
-        "training stood still\n{}",
-        run.report()
-    );
+    // How many steps fit between the naps depends on the machine; that there are any does not.
+    run.wait("twenty steps without a controller", |run| {
+        run.doze(1);
+        last_step(&run.dir) > at + 20
+    });
     site.cluster().start_slurmctld();
     let output = waiting.wait_with_output().expect("it ends");
     assert!(output.status.success(), "{}{}", output.out(), output.err());
