@@ -2,7 +2,7 @@
 
     bench <name> ours <value> <unit> peer <value> <unit> ratio <peer over ours>
 
-A figure is the median over the rounds of each round's median.
+A figure is the median over the rounds, and a ratio the median of the rounds' ratios.
 """
 
 import hashlib

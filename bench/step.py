@@ -1,6 +1,8 @@
 """Training steps against Python's: seconds per step and peak resident memory, in turn.
 
-Both sides get the same experiment and the same batches, and compute with the same libtorch and threads.
+Both sides get the same experiment and the same batches, and compute with the same libtorch and threads. Where memory
+holds both, they take turns step by step, and a ratio is the median over the rounds of each round's: the speed of a
+shared machine drifts by tens of per cent within minutes. Elsewhere they take turns process by process.
 """
 
 import json
@@ -18,20 +20,24 @@ WORKER = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" /
 PEER = ROOT / "bench/peer/step.py"
 FOLDER = ROOT / ".build/bench/data"
 DEMO = ROOT / ".build/demo/data"
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
+ROUNDS = int(os.environ.get("ROUNDS", "0"))
 
 
 @dataclass
 class Size:
-    """How long a benchmark takes."""
+    """How long a benchmark takes: `rounds` turns of all sides, which is of each step unless they are `apart`."""
 
     threads: int
-    steps: int
     warmup: int
+    rounds: int
+    apart: bool = False
+    # Of one process, where they are apart.
+    steps: int = 1
 
 
-SMALL = Size(threads=1, steps=10, warmup=3)
-LARGE = Size(threads=2, steps=2, warmup=1)
+SMALL = Size(threads=1, warmup=3, rounds=30)
+LARGE = Size(threads=2, warmup=1, rounds=7)
+HUGE = Size(threads=2, warmup=1, rounds=3, apart=True)
 
 
 @dataclass
@@ -57,30 +63,83 @@ def measured(command):
 def report(name, unit, ours, peer, digits, scale=1.0):
     """One line of result from the figures of all rounds."""
     a, b = statistics.median(ours) * scale, statistics.median(peer) * scale
-    print(f"bench {name} ours {a:.{digits}f} {unit} peer {b:.{digits}f} {unit} ratio {b / a:.3f}", flush=True)
+    ratio = statistics.median(theirs / mine for mine, theirs in zip(ours, peer, strict=True))
+    print(f"bench {name} ours {a:.{digits}f} {unit} peer {b:.{digits}f} {unit} ratio {ratio:.3f}", flush=True)
+
+
+class Paced:
+    """A program that makes a step when it is told to."""
+
+    def __init__(self, command):
+        command = [str(part) for part in [*command, "--paced"]]
+        self.name = " ".join(command)
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def step(self):
+        """Makes one and returns its figures."""
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            sys.exit(f"error: '{self.name}' ended with {self.process.wait()}; what it said is above")
+        return json.loads(line)
+
+    def end(self):
+        """Lets it go."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def together(sides, size, rounds):
+    """Figures of each side by round, in turn step by step."""
+    threads = ["--threads", size.threads]
+    programs = {name: Paced([*command, *threads]) for name, command in sides.items()}
+    for program in programs.values():
+        for _ in range(size.warmup):
+            program.step()
+    figures = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, program in programs.items():
+            figures[name].append(program.step())
+    for program in programs.values():
+        program.end()
+    return {
+        name: ([figure["seconds"] for figure in of], [figure["peak_bytes"] for figure in of[-1:]])
+        for name, of in figures.items()
+    }
+
+
+def apart(sides, size, rounds):
+    """Figures of each side by round, in turn process by process."""
+    sizes = ["--threads", size.threads, "--warmup", size.warmup, "--steps", size.steps]
+    figures = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, command in sides.items():
+            figures[name].append(measured([*command, *sizes]))
+    return {
+        name: ([figure["median_seconds"] for figure in of], [figure["peak_bytes"] for figure in of])
+        for name, of in figures.items()
+    }
 
 
 def run(step):
-    """Measures all variants and the peer, round by round, and prints two lines per variant."""
+    """Measures all variants and the peer, and prints two lines per variant."""
     size = step.size
-    common = ["--threads", size.threads, "--warmup", size.warmup, "--steps", size.steps]
     batches = ROOT / ".build/bench/step.safetensors"
     ours = [WORKER, "bench", step.part, step.experiment]
     measured([*ours, "--steps", 0, "--warmup", 0, "--dump-batch", batches])
-    peer = [sys.executable, PEER, step.experiment, "--batches", batches, "--part", step.part, *common]
-    peer += ["--fused"] if step.fused else []
-    figures = {name: [] for name in step.variants}
-    peers = []
-    for _ in range(ROUNDS):
-        for name, overrides in step.variants.items():
-            options = [option for override in overrides for option in ("--set", override)]
-            figures[name].append(measured([*ours, *common, *options]))
-        peers.append(measured(peer))
-    for name, results in figures.items():
-        seconds = [[result["median_seconds"] for result in side] for side in (results, peers)]
-        report(name, "s", *seconds, digits=4)
-        memory = [[result["peak_bytes"] for result in side] for side in (results, peers)]
-        report(f"{name}-memory", "MB", *memory, digits=0, scale=1e-6)
+    sides = {}
+    for name, overrides in step.variants.items():
+        sides[name] = [*ours, *(option for override in overrides for option in ("--set", override))]
+    sides[PEER.name] = [sys.executable, PEER, step.experiment, "--batches", batches, "--part", step.part]
+    sides[PEER.name] += ["--fused"] if step.fused else []
+    figures = (apart if size.apart else together)(sides, size, ROUNDS or size.rounds)
+    for name in step.variants:
+        report(name, "s", figures[name][0], figures[PEER.name][0], digits=4)
+        report(f"{name}-memory", "MB", figures[name][1], figures[PEER.name][1], digits=0, scale=1e-6)
 
 
 def demo():
@@ -117,5 +176,5 @@ BENCHMARKS = {
     "step-r50-fused": lambda: Step(named("CL2L_R50_CL2L", 8), LARGE, both("step-r50-fused"), fused=True),
     "step-vitb16-fused": lambda: Step(named("CL2L_VITB16_CL2L", 4), LARGE, both("step-vitb16-fused"), fused=True),
     # The text tower alone, forward and backward, at a batch whose longest caption is near the context's end.
-    "text-tower": lambda: Step(named("CL2L_R50_CL2L", 128), LARGE, both("text-tower"), part="text"),
+    "text-tower": lambda: Step(named("CL2L_R50_CL2L", 128), HUGE, both("text-tower"), part="text"),
 }

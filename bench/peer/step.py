@@ -1,13 +1,15 @@
 """A training step of a CL2L experiment in plain PyTorch, in the way the Python original does it.
 
-    python step.py EXPERIMENT.yaml --batches FILE.safetensors --steps N --warmup N --threads T [--part text] [--fused]
+    python step.py EXPERIMENT.yaml --batches FILE.safetensors (--steps N --warmup N | --paced) --threads T [--part text]
+        [--fused]
 
 Towers, projectors and losses follow arXiv 2305.08675: timm's R50 or ViT, or a ViT of free dimensions; a causal text
 transformer with QuickGELU on all places of the context, whose attention is torch.nn.MultiheadAttention; CLIP and l2l
 heads; and the CL2L loss. Attention of the vision tower is scaled_dot_product_attention, gradients are set to None, and
 AdamW is made as the original makes it, or fused with `--fused`. With `checkpoint_grad` the vision tower recomputes its
 blocks, as the original's does. Prints
-{"median_seconds": ..., "peak_bytes": ...} of N steps after a warm-up.
+{"median_seconds": ..., "peak_bytes": ...} of N steps after a warm-up, or `--paced` makes one step for each line of stdin
+and prints {"seconds": ..., "peak_bytes": ...} of it.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import math
 import resource
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -205,8 +208,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("experiment", type=Path)
     parser.add_argument("--batches", type=Path, required=True)
-    parser.add_argument("--steps", type=int, required=True)
-    parser.add_argument("--warmup", type=int, required=True)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--warmup", type=int, default=3)
+    parser.add_argument("--paced", action="store_true")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--fused", action="store_true")
     parser.add_argument("--part", choices=["step", "text"], default="step")
@@ -225,8 +229,9 @@ def main():
         **({"fused": True} if args.fused else {}),
     )
     given = list(batches(args.batches))
-    times = []
-    for number in range(args.warmup + args.steps):
+
+    def step(number):
+        """Seconds of a step."""
         image, tokens, locals_ = given[number % len(given)]
         begin = time.perf_counter()
         loss = model(image, tokens, locals_) if args.part == "step" else text_loss(model, tokens)
@@ -240,9 +245,19 @@ def main():
             model.scale.clamp_(0, 4.6052)
             if model.separate:
                 model.local_scale.clamp_(0, 4.6052)
-        times.append(time.perf_counter() - begin)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"median_seconds": statistics.median(times[args.warmup :]), "peak_bytes": peak}))
+        return time.perf_counter() - begin
+
+    if args.paced:
+        for number, _ in enumerate(sys.stdin):
+            print(json.dumps({"seconds": step(number), "peak_bytes": peak_bytes()}), flush=True)
+        return
+    times = [step(number) for number in range(args.warmup + args.steps)]
+    print(json.dumps({"median_seconds": statistics.median(times[args.warmup :]), "peak_bytes": peak_bytes()}))
+
+
+def peak_bytes():
+    """Most resident memory so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

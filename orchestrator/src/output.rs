@@ -29,7 +29,8 @@ impl Format {
     /// # Errors
     /// It cannot be written; a closed pipe is one too, which [`crate::report`] forgives.
     pub fn print(self, report: &impl Report) -> Result<()> {
-        let mut out = io::stdout().lock();
+        // By itself stdout is written line by line, and a thousand runs have fifty thousand lines.
+        let mut out = io::BufWriter::new(io::stdout().lock());
         let result = if self.json {
             serde_json::to_writer_pretty(&mut out, report)
                 .map_err(io::Error::from)

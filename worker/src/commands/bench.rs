@@ -51,6 +51,10 @@ struct StepArgs {
     /// Threads of torch's operators.
     #[arg(long, default_value_t = 2)]
     threads: i32,
+    /// Make one step for each line of stdin, and print its seconds, until stdin ends. In this way programs
+    /// that are compared take turns step by step, and a machine whose speed drifts slows them alike.
+    #[arg(long, conflicts_with_all = ["steps", "warmup"])]
+    paced: bool,
     /// Write the batches to this safetensors file, so that a peer can take the same.
     #[arg(long, value_name = "FILE")]
     dump_batch: Option<PathBuf>,
@@ -74,33 +78,25 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     }
     let options = Options::of(&experiment, Device::Cpu, None);
     let model = Model::new(&experiment.model, &options)?;
-    let mut optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
-    let objective = Objective::of(&experiment);
+    let optimizer = NamedAdamW::new(model.registry(), &experiment.optim)?;
+    let mut bench = Bench {
+        experiment: &experiment,
+        batches: &batches,
+        objective: Objective::of(&experiment),
+        model: &model,
+        optimizer,
+        text_alone,
+    };
+    if args.paced {
+        return bench.paced();
+    }
     let mut seconds = Vec::new();
     let mut loss = 0.0;
     for number in 0..args.warmup + args.steps {
-        let batch = &batches[number % batches.len()];
-        let started = Instant::now();
-        optimizer.zero_grad()?;
-        if text_alone {
-            let (b, views, context) = batch.tokens.size3()?;
-            // Views before samples, as a step has them.
-            let tokens = batch.tokens.f_transpose(0, 1)?;
-            let tokens = tokens.f_reshape([views * b, context])?;
-            let features = model.text_features(&tokens)?;
-            let total = features.f_square()?.f_sum(Kind::Float)?;
-            total.f_backward()?;
-            loss = f64::try_from(total)?;
-        } else {
-            let output = objective.compute(&model.encode(batch, true)?, &Alone)?;
-            output.total.f_backward()?;
-            let _norm = f64::try_from(gradients::norm(&gradients::grads(&parameters(&model)))?)?;
-            optimizer.step(experiment.optim.lr)?;
-            model.clamp_logit_scales()?;
-            loss = f64::try_from(&output.total)?;
-        }
+        let (took, of_step) = bench.step(number)?;
+        loss = of_step;
         if number >= args.warmup {
-            seconds.push(started.elapsed().as_secs_f64());
+            seconds.push(took);
         }
     }
     let mut sorted = seconds.clone();
@@ -116,6 +112,59 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         })
     );
     Ok(ExitKind::Ok)
+}
+
+/// What is measured.
+struct Bench<'a> {
+    experiment: &'a Experiment,
+    batches: &'a [Batch],
+    objective: Objective,
+    model: &'a Model,
+    optimizer: NamedAdamW,
+    text_alone: bool,
+}
+
+impl Bench<'_> {
+    /// Seconds and loss of a step.
+    fn step(&mut self, number: usize) -> Result<(f64, f64)> {
+        let batch = &self.batches[number % self.batches.len()];
+        let started = Instant::now();
+        self.optimizer.zero_grad()?;
+        let loss = if self.text_alone {
+            let (b, views, context) = batch.tokens.size3()?;
+            // Views before samples, as a step has them.
+            let tokens = batch.tokens.f_transpose(0, 1)?;
+            let tokens = tokens.f_reshape([views * b, context])?;
+            let features = self.model.text_features(&tokens)?;
+            let total = features.f_square()?.f_sum(Kind::Float)?;
+            total.f_backward()?;
+            f64::try_from(total)?
+        } else {
+            let output = self
+                .objective
+                .compute(&self.model.encode(batch, true)?, &Alone)?;
+            output.total.f_backward()?;
+            let _norm =
+                f64::try_from(gradients::norm(&gradients::grads(&parameters(self.model)))?)?;
+            self.optimizer.step(self.experiment.optim.lr)?;
+            self.model.clamp_logit_scales()?;
+            f64::try_from(&output.total)?
+        };
+        Ok((started.elapsed().as_secs_f64(), loss))
+    }
+
+    fn paced(&mut self) -> Result<ExitKind> {
+        for (number, line) in std::io::stdin().lines().enumerate() {
+            line?;
+            let (seconds, loss) = self.step(number)?;
+            let peak = peak_resident_bytes();
+            println!(
+                "{}",
+                json!({ "seconds": seconds, "loss": loss, "peak_bytes": peak })
+            );
+        }
+        Ok(ExitKind::Ok)
+    }
 }
 
 fn read(args: &StepArgs) -> Result<Experiment> {
