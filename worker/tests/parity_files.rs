@@ -156,3 +156,15 @@ fn a_file_of_no_known_kind_is_a_failure() {
     let (code, said) = command(&path);
     assert_eq!(code, Some(10), "{said}");
 }
+
+#[test]
+fn a_folder_stands_for_the_files_below_it() {
+    let (code, said) = command(&golden("text"));
+    assert_eq!(code, Some(0), "{said}");
+    for name in ["tokenizer.jsonl", "text_synonyms.json"] {
+        assert!(said.contains(name), "{said}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, _) = command(folder.path());
+    assert_eq!(code, Some(2), "nothing is there to check");
+}

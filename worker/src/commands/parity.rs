@@ -2,9 +2,11 @@
 //! `--against CHECKPOINT`, one model's layers against recorded ones.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 
 use super::parity_against::{self, Against};
@@ -16,7 +18,7 @@ const SHOWN: usize = 5;
 /// Golden files to check.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Golden files (JSON or JSON lines); tensors are read from beside them.
+    /// Golden files (JSON or JSON lines), or folders of them; tensors are read from beside them.
     #[arg(required_unless_present = "against", conflicts_with = "against")]
     files: Vec<PathBuf>,
     /// Threads of torch's operators.
@@ -40,15 +42,25 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     if let Some(checkpoint) = &args.against.against {
         return parity_against::run(checkpoint, &args.against);
     }
-    // A tensor file is read with its JSON file.
-    let files: BTreeSet<PathBuf> = args
-        .files
-        .iter()
-        .map(|file| match file.extension() {
-            Some(extension) if extension == "safetensors" => file.with_extension("json"),
-            _ => file.clone(),
-        })
-        .collect();
+    let mut files = BTreeSet::new();
+    for path in &args.files {
+        if path.is_dir() {
+            below(path, &mut files)?;
+            continue;
+        }
+        // A tensor file is read with its JSON file.
+        files.insert(match path.extension() {
+            Some(extension) if extension == "safetensors" => path.with_extension("json"),
+            _ => path.clone(),
+        });
+    }
+    if files.is_empty() {
+        return Err(Error::new(
+            ExitKind::Usage,
+            "there are no golden files (.json, .jsonl) in the folders that were named",
+        )
+        .into());
+    }
     let mut failed = 0;
     for file in &files {
         println!("{}", file.display());
@@ -70,6 +82,27 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     }
     println!("parity: {} files passed", files.len());
     Ok(ExitKind::Ok)
+}
+
+/// Adds the golden files of a folder and those below it.
+fn below(folder: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
+    for path in list(folder).map_err(|error| Error::io("read", folder, error))? {
+        if path.is_dir() {
+            below(&path, files)?;
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "json" || extension == "jsonl")
+        {
+            files.insert(path);
+        }
+    }
+    Ok(())
+}
+
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .collect()
 }
 
 /// One line: name, counts, the value that deviates most as a share of its tolerance; then failures.
