@@ -72,7 +72,7 @@ fn loader(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2, ..ProptestConfig::default() })]
 
     /// A run that is stopped 50 times, and goes on with other numbers of threads and of ranks (with the same
     /// samples in a step), sees in every epoch each sample at most once, and all of them but the dropped tail.
