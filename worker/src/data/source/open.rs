@@ -225,7 +225,7 @@ fn work_of_shards(pattern: &Path) -> u64 {
     if opening > SMALL {
         return opening;
     }
-    let sizes = shards.iter().map(|shard| std::fs::metadata(shard));
+    let sizes = shards.iter().map(std::fs::metadata);
     let bytes: u64 = sizes.flatten().map(|metadata| metadata.len()).sum();
     opening + bytes / 32
 }

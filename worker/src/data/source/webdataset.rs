@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ struct Group {
     json: Vec<String>,
 }
 
-fn shard(path: &PathBuf) -> Vec<u8> {
+fn shard(path: &Path) -> Vec<u8> {
     let mut blob = Vec::new();
     match look(path) {
         Ok((stamp, samples)) => {
