@@ -1,8 +1,9 @@
 """Runs benchmarks against the Python way of doing the same, in turn (A B A B ...), and prints lines
 
-    bench <name> ours <value> <unit> peer <value> <unit> ratio <peer over ours>
+    bench <name> ours <value> <unit> peer <value> <unit> ratio <how many times better ours is>
 
-A figure is the median over the rounds, and a ratio the median of the rounds' ratios.
+of times and memory peer over ours, of rates ours over peer. A figure is the median over the rounds; a ratio of steps is
+the median of the rounds' ratios.
 """
 
 import hashlib
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import torch
 
+import loader
 import step
+from index import index
 from submit import submit
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # Until a job is queued: against the bare sbatch and against submitit. Needs root, as slurmd does.
-BENCHMARKS = {"submit": submit, **step.BENCHMARKS}
+BENCHMARKS = {"submit": submit, "index": index, **step.BENCHMARKS, **loader.BENCHMARKS}
 
 
 def same_libtorch():

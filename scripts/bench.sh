@@ -8,6 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 need_python
 # The inputs of the others are the demo's data.
 [ "$*" = submit ] || scripts/demo.sh prepare
+# Synonyms of captions, for the loader's benchmarks; without them both sides go on without.
+if can_apt && ! [ -e /usr/share/wordnet/index.noun ]; then apt_install wordnet-base; fi
 # A few GB once: the Python torch does not load without its CUDA libraries, although none is used here.
 python_env .build/bench/venv bench/requirements.txt
 exec .build/bench/venv/bin/python bench/run.py "$@"

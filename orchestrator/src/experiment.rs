@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{self, Dataset, Diagnostic, Experiment, Reading};
+use rocket_common::experiment::{self, Data, Dataset, Diagnostic, Experiment, Reading};
 
 use crate::settings::Configuration;
 
@@ -111,6 +111,7 @@ pub(crate) fn with_absolute_paths(experiment: &Experiment, root: &Path) -> Exper
     let mut experiment = experiment.clone();
     let data = [&mut experiment.data.root, &mut experiment.data.metadata];
     let starts = [
+        &mut experiment.data.index,
         &mut experiment.train.resume,
         &mut experiment.model.init_text_encoder,
     ];
@@ -120,15 +121,70 @@ pub(crate) fn with_absolute_paths(experiment: &Experiment, root: &Path) -> Exper
     experiment
 }
 
-/// A path, or each of several that are joined as `merged_opendata` has them.
+/// Between the shards of a WebDataset that a pattern alone cannot name.
+const SHARDS: &str = "::";
+
+/// A path, or each of several that are joined: as `merged_opendata` has them, which may have their formats
+/// before them, or as shards are.
 fn absolute(path: &Path, root: &Path) -> PathBuf {
-    let Some(text) = path.to_str().filter(|text| text.contains(Dataset::JOINT)) else {
-        let given = !path.as_os_str().is_empty() && path.is_relative();
-        return if given { root.join(path) } else { path.into() };
+    let several = |joint: &'static str| path.to_str().filter(|text| text.contains(joint));
+    for joint in [Dataset::JOINT, SHARDS] {
+        if let Some(text) = several(joint) {
+            let parts = text.split(joint);
+            let parts = parts.map(|part| absolute(Path::new(part), root).display().to_string());
+            return parts.collect::<Vec<_>>().join(joint).into();
+        }
+    }
+    if let Some((Some(format), path)) = path.to_str().map(experiment::named_list) {
+        let path = absolute(Path::new(path), root);
+        return format!("{}={}", format.name(), path.display()).into();
+    }
+    let given = !path.as_os_str().is_empty() && path.is_relative();
+    if given { root.join(path) } else { path.into() }
+}
+
+/// Checks that the lists and the folders of the data are there.
+fn check_lists(data: &Data) -> Result<()> {
+    let lists = data
+        .lists()
+        .map_err(|wrong| Error::new(ExitKind::Experiment, wrong))?;
+    for one in lists {
+        if one.dataset.has_root() {
+            check_path("data.root", &one.root, true)?;
+        }
+        let given = !one.list.as_os_str().is_empty();
+        if one.dataset.has_list() || (one.dataset == Dataset::Imagefolder && given) {
+            check_path("data.metadata", &one.list, false)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_path(key: &str, path: &Path, folder: bool) -> Result<()> {
+    let what = if folder {
+        "the folder of the images"
+    } else {
+        "the file of the captions"
     };
-    let parts = text.split(Dataset::JOINT);
-    let parts = parts.map(|part| absolute(Path::new(part), root).display().to_string());
-    parts.collect::<Vec<_>>().join(Dataset::JOINT).into()
+    if path.as_os_str().is_empty() {
+        return Err(Error::new(
+            ExitKind::Experiment,
+            format!("'{key}', {what}, is not set"),
+        ));
+    }
+    if (folder && path.is_dir()) || (!folder && path.is_file()) {
+        return Ok(());
+    }
+    let problem = match (path.exists(), folder) {
+        (false, _) => "is not there",
+        (true, true) => "is not a folder",
+        (true, false) => "is not a file",
+    };
+    Err(Error::new(
+        ExitKind::Data,
+        format!("'{}' ({key}), {what}, {problem}", path.display()),
+    )
+    .hint("relative paths are meant from the top of the repository"))
 }
 
 /// Checks that the data is there, and what the run starts from, while somebody is looking.
@@ -140,45 +196,16 @@ pub(crate) fn check_data(experiment: &Experiment) -> Result<()> {
         return Ok(());
     }
     let data = &experiment.data;
-    if !data.dataset.is_read() {
-        return Err(Error::new(
-            ExitKind::Experiment,
-            format!(
-                "'data.dataset' is {}, which this version can describe but not train on yet",
-                data.dataset.name()
-            ),
-        )
-        .hint("it trains on cc3m and cc12m"));
-    }
-    let keys: [(&str, &PathBuf, bool); 2] = [
-        ("data.root", &data.root, true),
-        ("data.metadata", &data.metadata, false),
-    ];
-    for (key, path, folder) in keys {
-        let what = if folder {
-            "the folder of the images"
-        } else {
-            "the file of the captions"
-        };
-        if path.as_os_str().is_empty() {
-            return Err(Error::new(
-                ExitKind::Experiment,
-                format!("'{key}', {what}, is not set"),
-            ));
-        }
-        if (folder && path.is_dir()) || (!folder && path.is_file()) {
-            continue;
-        }
-        let problem = match (path.exists(), folder) {
-            (false, _) => "is not there",
-            (true, true) => "is not a folder",
-            (true, false) => "is not a file",
-        };
+    check_lists(data)?;
+    if let Some(index) = data.index.as_ref().filter(|index| !index.is_file()) {
         return Err(Error::new(
             ExitKind::Data,
-            format!("'{}' ({key}), {what}, {problem}", path.display()),
+            format!(
+                "'{}' (data.index), the index of the captions, is not there",
+                index.display()
+            ),
         )
-        .hint("relative paths are meant from the top of the repository"));
+        .hint("make it: rocket-worker data prepare EXPERIMENT"));
     }
     let starts = [
         ("train.resume", &experiment.train.resume),

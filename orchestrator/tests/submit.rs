@@ -260,7 +260,10 @@ fn bad_inputs_are_one_clear_error() {
     let text = fs::read_to_string(env.repo().join("data.yaml")).unwrap();
     env.write("data.yaml", &(text.clone() + eval));
     all.push_str(&env.rocket(&["submit", "data.yaml"]).fails().stderr);
-    let other = text.replace("root: images", "dataset: yfcc15m, root: images");
+    let other = text.replace(
+        "root: images",
+        "dataset: merged_opendata, root: images---images",
+    );
     env.write("other.yaml", &other);
     all.push_str(&env.rocket(&["submit", "other.yaml"]).fails().stderr);
     env.write("name.yaml", "name: \"x'; $(rm)\"\ncommand: [./job.sh]\n");
@@ -271,8 +274,7 @@ fn bad_inputs_are_one_clear_error() {
     hint: relative paths are meant from the top of the repository
     error: 'dataset_catalog.json' (eval.catalog) is not in the pinned commit, from which the run would read it
     hint: commit it, take it along with --snapshot, or name it by an absolute path
-    error: 'data.dataset' is yfcc15m, which this version can describe but not train on yet
-    hint: it trains on cc3m and cc12m
+    error: 'data.metadata' has 1 and 'data.root' 2 paths joined by '---'; each list needs its folder
     error: name.yaml:1:7: 'name' must be 1 to 100 letters, digits, '-', '_' or '.', a letter or digit first, not 'x\'; $(rm)'
     ");
 }

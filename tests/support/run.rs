@@ -34,7 +34,14 @@ pub fn checkpoint_sums(run: &Path, step: u64) -> BTreeMap<String, String> {
 /// There are no metrics.
 #[must_use]
 pub fn curve(run: &Path) -> Vec<Value> {
-    let machine = ["samples_per_second", "wait_share", "resident_bytes", "time"];
+    let machine = [
+        "samples_per_second",
+        "wait_share",
+        "wait_seconds",
+        "bytes_read",
+        "resident_bytes",
+        "time",
+    ];
     fs::read_to_string(run.join("metrics.jsonl"))
         .expect("metrics")
         .lines()

@@ -26,6 +26,8 @@ enum Command {
     Parity(commands::parity::Args),
     /// Write a checkpoint in another program's form.
     Convert(commands::convert::Args),
+    /// Prepare and inspect data sets.
+    Data(commands::data::Args),
     /// Bring TensorBoard, Weights & Biases and MLflow what they miss of a run.
     Track(commands::track::Args),
     /// Measure a step of an experiment's model.
@@ -42,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => commands::eval::run(args),
         Command::Parity(args) => commands::parity::run(args),
         Command::Convert(args) => commands::convert::run(args),
+        Command::Data(args) => commands::data::run(args),
         Command::Track(args) => commands::track::run(args),
         Command::Bench(args) => commands::bench::run(args),
     };

@@ -50,8 +50,13 @@ fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
             _ => ExitKind::Internal,
         });
     }
-    if cause.is::<SourceError>() {
-        return Some(ExitKind::Data);
+    if let Some(error) = cause.downcast_ref::<SourceError>() {
+        return Some(match error {
+            // Another node may reach it.
+            SourceError::Stalled { .. } | SourceError::Write { .. } => ExitKind::Internal,
+            SourceError::Parts(_) => ExitKind::Experiment,
+            _ => ExitKind::Data,
+        });
     }
     if let Some(error) = cause.downcast_ref::<model::Error>() {
         return match error {

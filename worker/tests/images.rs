@@ -21,7 +21,8 @@ fn pictures_and_operations_are_the_recorded_ones() {
 
 use rocket_common::experiment::Augment;
 use rocket_worker::image::{
-    DecodeError, ImageViews, Picture, Recipe, ViewsError, decode, eval_transform, sample_crop,
+    DecodeError, ImageViews, Need, Picture, Recipe, ViewsError, decode, decode_part,
+    eval_transform, sample_crop,
 };
 use rocket_worker::random::{Purpose, Stream};
 
@@ -55,13 +56,15 @@ fn what_is_no_picture_is_refused() {
     assert_eq!(decode(b""), Err(DecodeError::Empty));
     assert_eq!(
         decode(b"<html>").unwrap_err().to_string(),
-        "the file is neither JPEG nor PNG nor GIF (it begins with 3c 68 74 6d)"
+        "the file is neither JPEG, PNG, WebP, GIF nor BMP (it begins with 3c 68 74 6d)"
     );
     for start in [
         &b"\xff\xd8\xff\xe0"[..],
         b"\x89PNG\r\n\x1a\n",
         b"GIF89a",
         b"\xff\xd8",
+        b"BM",
+        b"RIFF\x20\0\0\0WEBPVP8 ",
     ] {
         assert!(
             matches!(decode(start), Err(DecodeError::Broken { .. })),
@@ -86,6 +89,156 @@ fn files_that_end_early_keep_what_they_hold() {
     }
     let bytes = std::fs::read(folder.join("tiny.png")).unwrap();
     assert_eq!(eval_transform(&bytes, 32).unwrap().len(), 3 * 32 * 32);
+}
+
+/// Headers of pictures of `side` x `side` pixels, and nothing behind them.
+fn headers(side: u32) -> Vec<Vec<u8>> {
+    let be = side.to_be_bytes();
+    let le = side.to_le_bytes();
+    let mut chunk = [b"IHDR".as_slice(), &be, &be, &[8, 2, 0, 0, 0]].concat();
+    let crc = crc32fast::hash(&chunk);
+    chunk.extend(crc.to_be_bytes());
+    let png = [b"\x89PNG\r\n\x1a\n\0\0\0\x0d".as_slice(), &chunk].concat();
+    let jpeg = [
+        b"\xff\xd8\xff\xc0\0\x11\x08".as_slice(),
+        &be[2..],
+        &be[2..],
+        b"\x03\x01\x22\0\x02\x11\0\x03\x11\0",
+        b"\xff\xda\0\x0c\x03\x01\0\x02\0\x03\0\0\x3f\0",
+    ]
+    .concat();
+    let sides = [&le[..2], &le[..2]].concat();
+    let frame = [b",\0\0\0\0".as_slice(), &sides, &[0, 2]].concat();
+    let gif = [b"GIF89a".as_slice(), &sides, &[0, 0, 0], &frame].concat();
+    let bmp = [
+        b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".as_slice(),
+        &le,
+        &le,
+        &[1, 0, 24, 0],
+        &[0; 24],
+    ]
+    .concat();
+    vec![png, jpeg, gif, bmp]
+}
+
+#[test]
+fn pictures_of_too_many_pixels_are_refused_before_memory_is_taken() {
+    let before = resident_bytes();
+    for header in headers(60_000) {
+        let error = decode_part(&header, |_, _| panic!("asked what is needed")).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the picture is 60000 x 60000 pixels; at most 178956970 pixels are read"
+        );
+    }
+    let taken = resident_bytes().saturating_sub(before);
+    assert!(taken < 200 << 20, "{taken} bytes");
+    for header in headers(0) {
+        assert!(decode(&header).is_err());
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn a_part_of_a_picture_is_that_part_of_the_whole() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images/images/src");
+    for name in [
+        "rgb420.jpg",
+        "gray.jpg",
+        "cmyk.jpg",
+        "rgb444_portrait.jpg",
+        "rgb.png",
+    ] {
+        let bytes = std::fs::read(folder.join(name)).unwrap();
+        let whole = decode(&bytes).unwrap();
+        for rows in [1, 17, whole.height - 1, whole.height, whole.height + 9] {
+            let mut asked = (0, 0);
+            let need = |width, height| {
+                asked = (width, height);
+                Need { rows, reduction: 1 }
+            };
+            let part = decode_part(&bytes, need).unwrap();
+            assert_eq!(asked, (whole.width, whole.height));
+            assert!(part.height >= rows.min(whole.height) && part.width == whole.width);
+            assert!(part.data == whole.data[..part.data.len()], "{name} {rows}");
+        }
+        for reduction in [2, 4, 8] {
+            let need = |_, rows| Need { rows, reduction };
+            let part = decode_part(&bytes, need).unwrap();
+            if name.ends_with(".jpg") {
+                let side = |side: usize| side.div_ceil(reduction);
+                let want = (side(whole.width), side(whole.height));
+                assert_eq!((part.width, part.height), want, "{name} {reduction}");
+            } else {
+                assert_eq!(part, whole);
+            }
+        }
+    }
+}
+
+#[test]
+fn pictures_are_reduced_only_as_far_as_no_crop_has_less_pixels_than_its_view() {
+    let views = |scale: f64| {
+        let augment = Augment {
+            weak_min_scale: scale,
+            multicrop_min_scale: scale,
+            ..Augment::default()
+        };
+        ImageViews::new(&augment, 32, 2).unwrap()
+    };
+    for sample in 0..300 {
+        for (side, scale) in [(64, 0.9), (200, 0.3), (700, 0.5), (40, 0.08)] {
+            let views = views(scale);
+            let plans = views.plan(side, side, 1, 0, sample);
+            let need = Need::of(&plans, true);
+            let smallest = plans
+                .iter()
+                .map(|plan| plan.rect.width.min(plan.rect.height));
+            let smallest = smallest.min().unwrap();
+            let lowest = plans.iter().map(|plan| plan.rect.top + plan.rect.height);
+            assert_eq!(need.rows, lowest.max().unwrap());
+            assert!(need.reduction == 1 || smallest / need.reduction >= 32);
+            assert!(need.reduction == 8 || smallest / (need.reduction * 2) < 32);
+            assert_eq!(Need::of(&plans, false).reduction, 1);
+        }
+    }
+}
+
+#[test]
+fn views_of_a_reduced_picture_are_near_those_of_the_whole() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images/images/src");
+    let bytes = std::fs::read(folder.join("rgb420.jpg")).unwrap();
+    let views = ImageViews::new(
+        &Augment {
+            weak_augment: true,
+            ..Augment::default()
+        },
+        96,
+        1,
+    )
+    .unwrap();
+    let whole = decode(&bytes).unwrap();
+    let size = (whole.width, whole.height);
+    for sample in 0..20 {
+        let plans = views.plan(size.0, size.1, 3, 0, sample);
+        let need = Need::of(&plans, true);
+        assert_eq!(need.reduction, 2, "crops of half of 500 x 333 pixels");
+        let reduced = decode_part(&bytes, |_, _| need).unwrap();
+        for plan in plans {
+            let want = plan.clone().draw(&whole, size);
+            let got = plan.draw(&reduced, size);
+            let differences = want.data.iter().zip(&got.data);
+            let sum: u64 = differences.map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+            let mean = sum as f64 / want.data.len() as f64;
+            assert!(mean < 4.0, "{mean}");
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use rocket_common::experiment::{Augment, CaptionSampling, Text};
-use rocket_worker::data::source::{Place, Source};
+use rocket_worker::data::source::{Place, ReadError, Source};
 use rocket_worker::data::{GlobalPosition, HostBatch, LoadError, Loader, LoaderOptions, Order};
 use rocket_worker::image::ImageViews;
 use rocket_worker::random::{Permutation, Purpose, Stream};
@@ -45,7 +45,7 @@ impl Source for Pictures {
     fn captions(&self, sample: usize) -> Vec<&str> {
         ["a red fish in the sea", "two of the birds", "  "][..1 + sample % 3].to_vec()
     }
-    fn place(&self, sample: usize) -> Place {
+    fn place(&self, sample: usize) -> Result<Place, ReadError> {
         let file = if self.missing.contains(&sample) {
             folder().join("missing.jpg")
         } else if self.truncated.contains(&sample) {
@@ -53,7 +53,7 @@ impl Source for Pictures {
         } else {
             folder().join(format!("{:02}.jpg", sample % 6))
         };
-        Place { file, range: None }
+        Ok(Place::whole(file))
     }
     fn name(&self, sample: usize) -> String {
         format!("sample-{sample}.jpg")
@@ -86,6 +86,7 @@ fn loader(
         workers,
         prefetch: 2,
         max_bad: 0.05,
+        fast_decode: false,
     };
     Loader::new(options, start).unwrap()
 }
@@ -294,6 +295,7 @@ fn a_data_set_smaller_than_a_step_is_refused() {
         workers: 1,
         prefetch: 1,
         max_bad: 0.0,
+        fast_decode: false,
     };
     let error = Loader::new(options, GlobalPosition::default())
         .err()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rocket_common::experiment::{Data, Dataset};
-use rocket_worker::data::pickle::Pickle;
+use rocket_worker::data::pickle::{Elements, Pickle};
 use rocket_worker::data::source;
 
 fn fixture(name: &str) -> PathBuf {
@@ -129,5 +129,16 @@ proptest::proptest! {
         }
         bytes.truncate(bytes.len().min(cut));
         let _ = Pickle::read(&bytes).map(|pickle| pickle.items(pickle.root()).map(<[_]>::len));
+        for keep_all in [false, true] {
+            let elements = Elements::new(&bytes);
+            let elements = if keep_all { elements.keep_all() } else { elements };
+            let _ = elements.each(|heap, cell, _| {
+                let captions = heap.get(cell, "captions").and_then(|captions| heap.items(captions));
+                for &caption in captions.unwrap_or_default() {
+                    let _ = (heap.text(caption), heap.int(caption));
+                }
+                Ok(())
+            });
+        }
     }
 }

@@ -58,6 +58,7 @@ pub(crate) const RANGES: &[(&str, Range)] = &[
     ("model.vision.widths", AtLeast(1.0)),
     ("data.workers", AtLeast(1.0)),
     ("data.max_bad", Share),
+    ("data.read_timeout_seconds", Positive),
     ("augment.num_augs", AtLeast(0.0)),
     ("augment.multicrop_resize", AtLeast(1.0)),
     ("augment.multicrop_min_scale", PositiveShare),

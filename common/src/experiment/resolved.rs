@@ -19,11 +19,13 @@ use crate::exit::ExitKind;
 pub const RECIPE_SCHEMA: u32 = 1;
 
 /// Keys that decide where data lie, how long things take or what is kept, and no number of training.
-const NOT_RECIPE: [&str; 15] = [
+const NOT_RECIPE: [&str; 17] = [
     "/data/root",
     "/data/metadata",
     "/data/workers",
     "/data/max_bad",
+    "/data/index",
+    "/data/read_timeout_seconds",
     "/train/print_freq",
     // Where activations are recomputed; that they are, `checkpoint_grad`, has counted from the first.
     "/train/checkpoint_segments",
@@ -50,9 +52,10 @@ pub(super) fn decides_numbers(key: &str) -> bool {
 }
 
 /// Keys that hold paths in which `$NAME` stands for a variable, and `$$` for a dollar sign.
-pub const PATHS: [&str; 4] = [
+pub const PATHS: [&str; 5] = [
     "data.root",
     "data.metadata",
+    "data.index",
     "model.init_text_encoder",
     "train.resume",
 ];

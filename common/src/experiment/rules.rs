@@ -1,13 +1,13 @@
 //! What cannot be together. Ranges of single numbers are in [`super::ranges`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::cluster_rules;
 use super::diagnostic::{Place, Report};
 use super::names;
 use super::notify;
 use super::ranges;
-use super::sections::Experiment;
+use super::sections::{Dataset, Experiment};
 use super::track_rules;
 use super::tree::{Node, Value};
 use super::vision::Vision;
@@ -64,8 +64,16 @@ pub(crate) fn check(
     rules.text();
     rules.schedule();
     rules.eval();
-    let root = rules.path("data.root", &experiment.data.root.to_string_lossy());
-    let metadata = rules.path("data.metadata", &experiment.data.metadata.to_string_lossy());
+    let data = &rules.experiment.data;
+    let (dataset, root, metadata) = (data.dataset, &data.root, &data.metadata);
+    let mut needed = |key: &str, path: &Path, needed: bool| {
+        if path.as_os_str().is_empty() && !needed {
+            return String::new();
+        }
+        rules.path(key, &path.to_string_lossy())
+    };
+    let root = needed("data.root", root, dataset.has_root());
+    let metadata = needed("data.metadata", metadata, dataset != Dataset::Imagefolder);
     let optional = |rules: &mut Rules<'_>, key: &str, path: &Option<PathBuf>| {
         let path = path.as_ref()?;
         Some(PathBuf::from(rules.path(key, &path.to_string_lossy())))
@@ -74,8 +82,11 @@ pub(crate) fn check(
     let text_encoder = optional(&mut rules, "model.init_text_encoder", text_encoder);
     let resume = &rules.experiment.train.resume;
     let resume = optional(&mut rules, "train.resume", resume);
+    let index = &rules.experiment.data.index;
+    let index = optional(&mut rules, "data.index", index);
     experiment.data.root = root.into();
     experiment.data.metadata = metadata.into();
+    experiment.data.index = index;
     experiment.model.init_text_encoder = text_encoder;
     experiment.train.resume = resume;
 }

@@ -2,6 +2,7 @@
 //! defaults are its defaults (arXiv 2305.08675, `main.py` of its code) unless a comment says why not.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -216,8 +217,18 @@ pub enum Dataset {
     /// Pickle of tuples (id, title, description); images in zip archives.
     Yfcc15m,
     /// Several of these as one: `root` and `metadata` are lists joined by `---`, in the order cc3m, cc12m,
-    /// yfcc15m.
+    /// yfcc15m, or each with its format before it (`redcaps=list.json`).
     MergedOpendata,
+    /// JSON of COCO's captions; images in `train2017`.
+    Coco,
+    /// JSON of RedCaps' annotations; a folder of images for each subreddit.
+    Redcaps,
+    /// Tar shards of images and captions, named by a pattern such as `{0000..0331}.tar`.
+    Webdataset,
+    /// A folder of images for each class.
+    Imagefolder,
+    /// Lines of path and captions.
+    Filelist,
 }
 
 impl Dataset {
@@ -232,13 +243,43 @@ impl Dataset {
             Self::Cc12m => "cc12m",
             Self::Yfcc15m => "yfcc15m",
             Self::MergedOpendata => "merged_opendata",
+            Self::Coco => "coco",
+            Self::Redcaps => "redcaps",
+            Self::Webdataset => "webdataset",
+            Self::Imagefolder => "imagefolder",
+            Self::Filelist => "filelist",
         }
     }
 
-    /// Whether `rocket-worker` can read it. The others can be described, and cannot be trained on yet.
+    /// Every format.
+    pub const ALL: [Self; 9] = [
+        Self::Cc3m,
+        Self::Cc12m,
+        Self::Yfcc15m,
+        Self::MergedOpendata,
+        Self::Coco,
+        Self::Redcaps,
+        Self::Webdataset,
+        Self::Imagefolder,
+        Self::Filelist,
+    ];
+
+    /// The format of a name.
     #[must_use]
-    pub fn is_read(self) -> bool {
-        matches!(self, Self::Cc3m | Self::Cc12m)
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Whether the list is a file of samples; the others name archives, or folders alone.
+    #[must_use]
+    pub fn has_list(self) -> bool {
+        !matches!(self, Self::Webdataset | Self::Imagefolder)
+    }
+
+    /// Whether the images lie below a folder that has to be named.
+    #[must_use]
+    pub fn has_root(self) -> bool {
+        self != Self::Webdataset
     }
 }
 
@@ -260,14 +301,32 @@ pub struct Data {
     pub dataset: Dataset,
     /// Folder of the images.
     pub root: PathBuf,
-    /// The npy file.
+    /// The list of samples.
     pub metadata: PathBuf,
+    /// The index of the list (`rocket-worker data prepare`), if it lies elsewhere than beside the list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<PathBuf>,
     /// Decoding threads per rank.
     pub workers: usize,
     /// How captions are drawn.
     pub caption_sampling: CaptionSampling,
     /// Largest share of unreadable samples before the run fails.
     pub max_bad: f64,
+    /// Seconds that a read of a file may take before its file system counts as dead; 120 if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_timeout_seconds: Option<f64>,
+    /// Decode large JPEGs at a half, a quarter or an eighth of their size where no crop loses by it:
+    /// quicker, and other numbers.
+    pub fast_decode: bool,
+}
+
+impl Data {
+    /// How long a read of a file may take.
+    #[must_use]
+    pub fn read_timeout(&self) -> Duration {
+        let seconds = self.read_timeout_seconds.unwrap_or(120.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
 }
 
 impl Default for Data {
@@ -276,9 +335,12 @@ impl Default for Data {
             dataset: Dataset::Cc3m,
             root: PathBuf::new(),
             metadata: PathBuf::new(),
+            index: None,
             workers: 10,
             caption_sampling: CaptionSampling::Single,
             max_bad: 0.01,
+            read_timeout_seconds: None,
+            fast_decode: false,
         }
     }
 }

@@ -10,7 +10,14 @@ use rocket_common::run_dir::RunDir;
 use serde_json::{Map, Value};
 
 /// Fields of `metrics.jsonl` that tell of the machine and not of the numbers.
-const MACHINE: [&str; 4] = ["samples_per_second", "wait_share", "resident_bytes", "time"];
+const MACHINE: [&str; 6] = [
+    "samples_per_second",
+    "wait_share",
+    "wait_seconds",
+    "bytes_read",
+    "resident_bytes",
+    "time",
+];
 /// The section of a checkpoint that tells of the run's course, with its times and attempts.
 const COURSE: &str = "state";
 

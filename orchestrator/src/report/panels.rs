@@ -145,6 +145,8 @@ fn known(name: &str) -> (String, &'static str, f64) {
         "grad_norm" => ("gradient norm", "", 1.0),
         "samples_per_second" => ("throughput", "samples/s", 1.0),
         "wait_share" => ("waiting for data", "share of time", 1.0),
+        "wait_seconds" => ("waited for data since the start", "s", 1.0),
+        "bytes_read" => ("images read by rank 0 since the start", "GB", 1e-9),
         "resident_bytes" => ("memory of rank 0", "GB", 1e-9),
         "bad_samples" => ("unreadable samples", "", 1.0),
         "loss_scale" => ("loss scale", "", 1.0),
@@ -162,7 +164,8 @@ fn rank(name: &str) -> usize {
         "grad_norm" => 3,
         "lr" => 4,
         "samples_per_second" => 5,
-        "wait_share" | "resident_bytes" | "bad_samples" | "skipped_steps" => 6,
+        "wait_share" | "wait_seconds" | "bytes_read" | "resident_bytes" | "bad_samples"
+        | "skipped_steps" => 6,
         _ => 2,
     }
 }

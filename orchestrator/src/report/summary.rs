@@ -88,7 +88,12 @@ pub(crate) fn better(name: &str) -> Option<Better> {
 pub(crate) fn of_the_machine(name: &str) -> bool {
     matches!(
         name,
-        "samples_per_second" | "wait_share" | "resident_bytes" | "time"
+        "samples_per_second"
+            | "wait_share"
+            | "wait_seconds"
+            | "bytes_read"
+            | "resident_bytes"
+            | "time"
     )
 }
 

@@ -11,6 +11,8 @@ use serde_json::json;
 use tch::{Device, Kind, Tensor};
 use tch_distributed::optim as gradients;
 
+use super::bench_data::{self, LoaderArgs, TokenizerArgs};
+use super::bench_index;
 use crate::data::{self, Loader, LoaderOptions, Order};
 use crate::loss::{Alone, Objective};
 use crate::model::{Batch, Model, Options};
@@ -33,6 +35,14 @@ enum What {
     Step(StepArgs),
     /// The text tower alone: forward and backward of all captions.
     Text(StepArgs),
+    /// The data loader alone: files to batches.
+    Loader(LoaderArgs),
+    /// The tokenizer alone, on one thread.
+    Tokenizer(TokenizerArgs),
+    /// The index of a data set: time to the first sample, and memory over many processes.
+    Index(bench_index::IndexArgs),
+    /// The files of a data set's images, read and not decoded.
+    Read(bench_index::ReadArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -69,8 +79,12 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     let (args, text_alone) = match &args.what {
         What::Step(args) => (args, false),
         What::Text(args) => (args, true),
+        What::Loader(args) => return bench_data::loader(args),
+        What::Tokenizer(args) => return bench_data::tokenizer(args),
+        What::Index(args) => return bench_index::run(args),
+        What::Read(args) => return bench_index::read(args),
     };
-    let experiment = read(args)?;
+    let experiment = read_experiment(&args.experiment, &args.set)?;
     tch::set_num_threads(args.threads.max(1));
     let batches = batches(&experiment, text_alone)?;
     if let Some(path) = &args.dump_batch {
@@ -167,10 +181,11 @@ impl Bench<'_> {
     }
 }
 
-fn read(args: &StepArgs) -> Result<Experiment> {
-    let text = std::fs::read_to_string(&args.experiment)
-        .with_context(|| format!("cannot read {}", args.experiment.display()))?;
-    experiment::parse(&args.experiment.display().to_string(), &text, &args.set).map_err(|all| {
+/// Reads an experiment with overrides.
+pub(super) fn read_experiment(file: &Path, set: &[String]) -> Result<Experiment> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    experiment::parse(&file.display().to_string(), &text, set).map_err(|all| {
         let lines: Vec<String> = all.iter().map(ToString::to_string).collect();
         Error::new(ExitKind::Experiment, lines.join("\n")).into()
     })

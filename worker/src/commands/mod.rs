@@ -1,7 +1,10 @@
 //! The subcommands of `rocket-worker`, one a file.
 
 pub mod bench;
+mod bench_data;
+mod bench_index;
 pub mod convert;
+pub mod data;
 pub mod eval;
 pub mod parity;
 mod parity_against;

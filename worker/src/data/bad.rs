@@ -1,6 +1,7 @@
 //! Unreadable samples: named, counted, and too many of them.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use super::sample::{ATTEMPTS, BadSample};
 
@@ -44,6 +45,16 @@ pub enum LoadError {
     Thread {
         /// Of the system.
         cause: String,
+    },
+    /// A file system does not answer.
+    #[error(
+        "{}: nothing came of it for {seconds} s (data.read_timeout_seconds): its file system does not answer; is the mount alive?", file.display()
+    )]
+    Stalled {
+        /// The file that is being read.
+        file: PathBuf,
+        /// For how long.
+        seconds: u64,
     },
     /// A thread broke its promises.
     #[error("the data loader lost a batch; this is a fault of the program")]

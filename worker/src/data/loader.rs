@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::bad::{BadLedger, LoadError};
 use super::batch::HostBatch;
+use super::budget::Budget;
 use super::order::{GlobalPosition, Order};
-use super::sample::{Made, Maker};
+use super::sample::{DECODE_MEMORY, Made, Maker};
 use super::slots::Slots;
 use rocket_common::experiment::{Base, Experiment};
 
@@ -37,6 +38,8 @@ pub struct LoaderOptions {
     pub prefetch: usize,
     /// Largest share of the data set that may be unreadable.
     pub max_bad: f64,
+    /// Whether large JPEGs may be decoded smaller.
+    pub fast_decode: bool,
 }
 
 impl LoaderOptions {
@@ -65,12 +68,16 @@ impl LoaderOptions {
             workers: data.workers,
             prefetch: PREFETCH,
             max_bad: data.max_bad,
+            fast_decode: data.fast_decode,
         })
     }
 }
 
 /// Micro-batches that are made ahead: one for the step, one in reserve.
 const PREFETCH: usize = 2;
+
+/// How often a consumer that waits looks whether a file system still answers.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// How the loader fares, since it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -132,6 +139,8 @@ struct Shared {
     state: Mutex<State>,
     work: Condvar,
     ready: Condvar,
+    /// Memory of batches that are done with, for new ones: the system would have to clear it anew.
+    spare: Mutex<Vec<Vec<f32>>>,
 }
 
 /// The loader of one rank.
@@ -162,6 +171,8 @@ impl Loader {
                 order,
                 images: options.images,
                 captions: options.captions,
+                may_reduce: options.fast_decode,
+                budget: Budget::new(DECODE_MEMORY),
             },
             rank: options.rank,
             start: order.settle(start),
@@ -174,6 +185,7 @@ impl Loader {
             }),
             work: Condvar::new(),
             ready: Condvar::new(),
+            spare: Mutex::default(),
         });
         let mut loader = Self {
             shared: Arc::clone(&shared),
@@ -213,11 +225,20 @@ impl Loader {
                 if state.open.front().is_some_and(|entry| entry.missing == 0) {
                     break;
                 }
-                state = self
+                let (guard, waited) = self
                     .shared
                     .ready
-                    .wait(state)
+                    .wait_timeout(state, WATCH)
                     .unwrap_or_else(PoisonError::into_inner);
+                state = guard;
+                if waited.timed_out()
+                    && let Some(stalled) = self.shared.maker.source.stalled()
+                {
+                    return Err(LoadError::Stalled {
+                        file: stalled.file,
+                        seconds: stalled.seconds,
+                    });
+                }
             }
             state.consumed += 1;
             state.open.pop_front()
@@ -264,6 +285,16 @@ impl Loader {
         })
     }
 
+    /// Takes back the memory of a batch that is done with, for a coming one.
+    pub fn recycle(&mut self, batch: HostBatch) {
+        // No more than are open at one time.
+        let most = (self.shared.prefetch + 1) * batch.images.len();
+        let mut spare = self.shared.spare();
+        spare.extend(batch.images);
+        let surplus = spare.len().saturating_sub(most);
+        spare.drain(..surplus);
+    }
+
     /// How it fares.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -289,6 +320,10 @@ impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.work.notify_all();
+        if self.shared.maker.source.stalled().is_some() {
+            // A thread that waits for a dead file system cannot be waited for.
+            return;
+        }
         for thread in self.threads.drain(..) {
             // A thread that panicked has nothing left to say.
             let _ = thread.join();
@@ -300,6 +335,19 @@ impl Shared {
     /// A panic while the lock is held leaves counts that are still true, so poison is ignored.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<f32>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory for `length` values, with anything in it.
+    fn memory(&self, length: usize) -> Vec<f32> {
+        let mut spare = self.spare();
+        match spare.iter().position(|memory| memory.len() == length) {
+            Some(place) => spare.swap_remove(place),
+            None => vec![0.0; length],
+        }
     }
 
     fn work(&self) {
@@ -374,9 +422,15 @@ impl Shared {
             first_slot: order.slots(self.rank, micro_batch).start,
             samples: order.samples_of(position, self.rank, micro_batch),
             images: (0..views.len())
-                .map(|view| Slots::new(count, 3 * views.size(view) * views.size(view)))
+                .map(|view| {
+                    let length = 3 * views.size(view) * views.size(view);
+                    Slots::new(self.memory(count * length), length)
+                })
                 .collect(),
-            tokens: Slots::new(count, self.maker.captions.len() * CONTEXT_LENGTH),
+            tokens: {
+                let length = self.maker.captions.len() * CONTEXT_LENGTH;
+                Slots::new(vec![0; count * length], length)
+            },
         }
     }
 

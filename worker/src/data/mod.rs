@@ -2,13 +2,17 @@
 
 mod bad;
 mod batch;
+mod budget;
+pub mod index;
 mod loader;
+pub mod mapped;
 pub mod npy;
 pub mod order;
 pub mod pickle;
 mod sample;
 mod slots;
 pub mod source;
+pub mod yfcc15m;
 
 pub use bad::LoadError;
 pub use batch::HostBatch;

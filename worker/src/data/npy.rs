@@ -25,6 +25,12 @@ pub enum NpyError {
     /// An array of numbers where dicts are wanted.
     #[error("holds an array of dtype '{0}'; an array of objects (dicts) is needed")]
     Dtype(String),
+    /// An array of something else where whole numbers are wanted.
+    #[error("holds an array of dtype '{0}'; an array of whole numbers is needed")]
+    NoNumbers(String),
+    /// It ends inside of the data.
+    #[error("is not a whole npy file: it has {0} bytes of data, and should have {1}")]
+    Short(usize, usize),
     /// The pickle inside.
     #[error("holds no data that can be read: {0}")]
     Pickle(#[from] PickleError),
@@ -35,6 +41,56 @@ pub enum NpyError {
 /// # Errors
 /// [`NpyError`].
 pub fn object_pickle(file: &[u8]) -> Result<&[u8], NpyError> {
+    let (header, data) = split(file)?;
+    let dtype = descr(&header).ok_or_else(|| NpyError::Header(shorten(&header)))?;
+    if dtype != "|O" && dtype != "O" {
+        return Err(NpyError::Dtype(dtype.to_owned()));
+    }
+    Ok(data)
+}
+
+/// The whole numbers of an npy file of integers, in the order in which they lie there.
+///
+/// # Errors
+/// [`NpyError`], also if there are fewer than the shape says.
+pub fn whole_numbers(file: &[u8]) -> Result<impl Iterator<Item = i64>, NpyError> {
+    let (header, data) = split(file)?;
+    let wrong = || NpyError::Header(shorten(&header));
+    let dtype = descr(&header).ok_or_else(wrong)?;
+    let (width, signed) = match dtype {
+        "<i8" | "<u8" => (8, false),
+        "<i4" => (4, true),
+        "<u4" => (4, false),
+        other => return Err(NpyError::NoNumbers(other.to_owned())),
+    };
+    let count = count(&header).ok_or_else(wrong)?;
+    let length = count.checked_mul(width).ok_or_else(wrong)?;
+    let data = data
+        .get(..length)
+        .ok_or(NpyError::Short(data.len(), length))?;
+    Ok(data.chunks_exact(width).map(move |bytes| {
+        let mut wide = [0; 8];
+        wide[..width].copy_from_slice(bytes);
+        match (width, signed) {
+            (4, true) => i64::from(i64::from_le_bytes(wide) as i32),
+            _ => i64::from_le_bytes(wide),
+        }
+    }))
+}
+
+/// The product of the sides in `'shape': (3, 2)`.
+fn count(header: &str) -> Option<usize> {
+    let rest = header.split_once("'shape'")?.1.split_once('(')?.1;
+    let sides = rest.split_once(')')?.0;
+    sides
+        .split(',')
+        .map(str::trim)
+        .filter(|side| !side.is_empty())
+        .try_fold(1usize, |all, side| all.checked_mul(side.parse().ok()?))
+}
+
+/// The header and what follows it.
+fn split(file: &[u8]) -> Result<(String, &[u8]), NpyError> {
     const MAGIC: &[u8] = b"\x93NUMPY";
     if !file.starts_with(MAGIC) {
         if !file.is_empty() && MAGIC.starts_with(file) {
@@ -61,12 +117,8 @@ pub fn object_pickle(file: &[u8]) -> Result<&[u8], NpyError> {
         other => return Err(NpyError::Version(other)),
     };
     let header = file.get(start..start + length).ok_or_else(truncated)?;
-    let header = String::from_utf8_lossy(header);
-    let dtype = descr(&header).ok_or_else(|| NpyError::Header(shorten(&header)))?;
-    if dtype != "|O" && dtype != "O" {
-        return Err(NpyError::Dtype(dtype.to_owned()));
-    }
-    Ok(&file[start + length..])
+    let header = String::from_utf8_lossy(header).into_owned();
+    Ok((header, &file[start + length..]))
 }
 
 /// The value of `descr` in a header such as `{'descr': '|O', 'fortran_order': False, 'shape': (3,), }`.

@@ -5,14 +5,18 @@
 //! The opcodes are those of Python's `pickletools`.
 
 mod calls;
+mod cells;
 mod machine;
 mod refusal;
+mod stream;
 
 use std::ops::Range;
 
 pub use calls::{Known, Storage};
+pub use cells::{Cell, Heap};
 use machine::Machine;
 pub use refusal::PickleError;
+pub use stream::{Elements, ElementsError};
 
 /// Whose classes a pickle may name, besides plain values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

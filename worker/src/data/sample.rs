@@ -3,9 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::budget::{Budget, Share};
 use super::order::{GlobalPosition, Order};
 use super::source::Source;
-use crate::image::{ImageViews, Picture, decode, normalize_into};
+use crate::image::{ImageViews, Need, Picture, ViewPlan, decode_part, normalize_planes_into};
 use crate::text::CaptionViews;
 
 /// A sample whose image could not be read.
@@ -25,7 +26,18 @@ pub(super) struct Maker {
     pub(super) order: Order,
     pub(super) images: ImageViews,
     pub(super) captions: CaptionViews,
+    /// Whether pictures may be decoded smaller where no view is harmed much.
+    pub(super) may_reduce: bool,
+    /// Bounds what all threads together hold of files and pictures.
+    pub(super) budget: Budget,
 }
+
+/// Bytes of files and pictures that the threads of a rank hold at one time: some hundred photos, or one that
+/// is larger alone.
+pub(super) const DECODE_MEMORY: u64 = 1 << 30;
+
+/// Bytes that decoding takes per pixel, at most: its red, green and blue, and as much again for the decoder.
+const BYTES_PER_PIXEL: u64 = 6;
 
 /// What came of a slot.
 pub(super) struct Made {
@@ -59,10 +71,10 @@ impl Maker {
         let mut candidate = Some(sample);
         for attempt in 0..=ATTEMPTS {
             let Some(sample) = candidate else { break };
-            match self.picture(sample) {
-                Ok((picture, bytes)) => {
-                    made.bytes += bytes;
-                    self.write(&picture, position.epoch, sample, images, tokens);
+            match self.picture(position.epoch, sample) {
+                Ok(ready) => {
+                    made.bytes += ready.bytes;
+                    self.write(ready, position.epoch, sample, images, tokens);
                     made.sample = Some(sample);
                     break;
                 }
@@ -77,36 +89,71 @@ impl Maker {
         made
     }
 
-    fn picture(&self, sample: u64) -> Result<(Picture, u64), String> {
-        let place = self.source.place(sample as usize);
-        let bytes = place
-            .read()
-            .map_err(|error| format!("{}: {error}", place.file.display()))?;
+    /// Reads a sample's file, and decodes as much as its views need.
+    fn picture(&self, epoch: u64, sample: u64) -> Result<Ready<'_>, String> {
+        let mut file = Vec::new();
+        self.source
+            .read(sample as usize, &mut file)
+            .map_err(|error| error.to_string())?;
+        let mut ready = Ready {
+            picture: Picture::black(0, 0),
+            whole: (0, 0),
+            plans: Vec::new(),
+            bytes: file.len() as u64,
+            _share: None,
+        };
+        let seed = self.order.seed;
+        let mut need = |width: usize, height: usize| {
+            let pixels = (width * height) as u64;
+            let share = self.budget.take(pixels * BYTES_PER_PIXEL + ready.bytes);
+            ready._share = Some(share);
+            ready.whole = (width, height);
+            ready.plans = self.images.plan(width, height, seed, epoch, sample);
+            Need::of(&ready.plans, self.may_reduce)
+        };
         // A decoder that panics on a broken file has found a bad sample, not ended the run.
-        match catch_unwind(AssertUnwindSafe(|| decode(&bytes))) {
-            Ok(Ok(picture)) if picture.width > 0 && picture.height > 0 => {
-                Ok((picture, bytes.len() as u64))
+        let what = match catch_unwind(AssertUnwindSafe(|| decode_part(&file, &mut need))) {
+            Ok(Ok(picture)) => {
+                ready.picture = picture;
+                return Ok(ready);
             }
-            Ok(Ok(_)) => Err(format!("{}: it holds no pixels", place.file.display())),
-            Ok(Err(error)) => Err(format!("{}: {error}", place.file.display())),
-            Err(_) => Err(format!("{}: the decoder gave up", place.file.display())),
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the decoder gave up".to_owned(),
+        };
+        let name = match self.source.place(sample as usize) {
+            Ok(place) => place.file.display().to_string(),
+            Err(_) => self.source.name(sample as usize),
+        };
+        Err(format!("{name}: {what}"))
     }
 
     fn write(
         &self,
-        picture: &Picture,
+        ready: Ready<'_>,
         epoch: u64,
         sample: u64,
         images: &mut [&mut [f32]],
         tokens: &mut [i64],
     ) {
-        let seed = self.order.seed;
-        for (view, out) in images.iter_mut().enumerate() {
-            normalize_into(&self.images.draw(picture, view, seed, epoch, sample), out);
+        for (plan, out) in ready.plans.into_iter().zip(images) {
+            normalize_planes_into(&plan.draw(&ready.picture, ready.whole), out);
         }
         let captions = self.source.captions(sample as usize);
-        let texts = self.captions.texts(&captions, seed, epoch, sample);
+        let texts = self
+            .captions
+            .texts(&captions, self.order.seed, epoch, sample);
         self.captions.tokens_into(&texts, tokens);
     }
+}
+
+/// A decoded picture and the views that will be drawn of it.
+struct Ready<'a> {
+    picture: Picture,
+    /// Columns and rows in the file, of which the picture may hold less.
+    whole: (usize, usize),
+    plans: Vec<ViewPlan<'a>>,
+    /// Of the file.
+    bytes: u64,
+    /// Of the memory for pictures, until the views are drawn.
+    _share: Option<Share<'a>>,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// `count` slots of `length` values each, in one contiguous vector. Each slot can be claimed once.
+/// Slots of `length` values each, in one contiguous vector. Each slot can be claimed once.
 pub(super) struct Slots<T> {
     values: *mut T,
     capacity: usize,
@@ -15,9 +15,11 @@ unsafe impl<T: Send> Send for Slots<T> {}
 // SAFETY: shared access only hands out disjoint slots, each to one claimant (see `claim`).
 unsafe impl<T: Send> Sync for Slots<T> {}
 
-impl<T: Copy + Default> Slots<T> {
-    pub(super) fn new(count: usize, length: usize) -> Self {
-        let mut values = std::mem::ManuallyDrop::new(vec![T::default(); count * length]);
+impl<T: Copy> Slots<T> {
+    /// As many as `values` hold; what is beyond the last whole one is not reached.
+    pub(super) fn new(values: Vec<T>, length: usize) -> Self {
+        let count = values.len() / length.max(1);
+        let mut values = std::mem::ManuallyDrop::new(values);
         Self {
             values: values.as_mut_ptr(),
             capacity: values.capacity(),

@@ -54,7 +54,7 @@ fn other_flags() -> [(&'static str, Json); 26] {
 }
 
 /// Keys of an experiment's sections that the original has no flag for.
-const NO_FLAGS: [&str; 30] = [
+const NO_FLAGS: [&str; 31] = [
     "base",
     "vision",
     "child",
@@ -63,6 +63,7 @@ const NO_FLAGS: [&str; 30] = [
     "context_length",
     "vocab_size",
     "max_bad",
+    "fast_decode",
     "multicrop_min_scale",
     "truncate",
     "max_steps",

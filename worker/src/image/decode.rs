@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType};
 
-use super::{Picture, jpeg};
+use super::{Picture, jpeg, others};
 
 /// Why bytes are no picture.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,8 +15,11 @@ pub enum DecodeError {
     #[error("the file is empty")]
     Empty,
     /// The first bytes belong to no format that is read.
-    #[error("the file is neither JPEG nor PNG nor GIF (it begins with {0})")]
+    #[error("the file is neither JPEG, PNG, WebP, GIF nor BMP (it begins with {0})")]
     Unknown(String),
+    /// The header promises nothing.
+    #[error("it holds no pixels")]
+    NoPixels,
     /// The header promises more pixels than are allowed.
     #[error("the picture is {width} x {height} pixels; at most {limit} pixels are read")]
     TooLarge {
@@ -40,8 +43,11 @@ pub enum DecodeError {
 /// Pixels that are allowed in a file: Pillow's limit for its decompression bomb error.
 const MAX_PIXELS: usize = 2 * (1 << 30) / 4 / 3;
 
-/// Refuses pictures that would not fit, before memory is taken.
+/// Refuses pictures that would not fit, and those that are none, before memory is taken.
 pub(super) fn check_size(width: usize, height: usize) -> Result<(), DecodeError> {
+    if width == 0 || height == 0 {
+        return Err(DecodeError::NoPixels);
+    }
     if width.saturating_mul(height) > MAX_PIXELS {
         return Err(DecodeError::TooLarge {
             width,
@@ -52,16 +58,62 @@ pub(super) fn check_size(width: usize, height: usize) -> Result<(), DecodeError>
     Ok(())
 }
 
-/// Decodes JPEG, PNG or GIF (the first frame), told apart by their first bytes and not by a name.
+/// What is needed of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// Rows from the top; those below may be left out.
+    pub rows: usize,
+    /// 1 for all pixels; 2, 4 or 8 if both sides may be so much shorter.
+    pub reduction: usize,
+}
+
+impl Need {
+    /// All of a picture of so many rows.
+    #[must_use]
+    pub fn all(rows: usize) -> Self {
+        Self { rows, reduction: 1 }
+    }
+}
+
+/// Decodes JPEG, PNG, WebP, GIF (the first frame) or BMP, told apart by their first bytes and not by a name.
 ///
 /// # Errors
 /// [`DecodeError`]; a file whose header is whole but whose data ends early is no error.
 pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    decode_part(bytes, |_, height| Need::all(height))
+}
+
+/// As [`decode`], but asks what is needed of a picture of so many columns and rows, before memory is taken
+/// for it. More than that may come back, as formats permit: JPEG alone leaves rows out, and is reduced (in
+/// libjpeg, by inverse cosine transforms of fewer points, rounding sides up).
+///
+/// # Errors
+/// As of [`decode`].
+pub fn decode_part(
+    bytes: &[u8],
+    need: impl FnOnce(usize, usize) -> Need,
+) -> Result<Picture, DecodeError> {
     match bytes {
         [] => Err(DecodeError::Empty),
-        [0xFF, 0xD8, ..] => jpeg::decode(bytes),
-        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
-        [b'G', b'I', b'F', b'8', ..] => decode_gif(bytes),
+        [0xFF, 0xD8, ..] => jpeg::decode(bytes, need),
+        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes, need),
+        [b'G', b'I', b'F', b'8', ..] => decode_gif(bytes, need),
+        [b'B', b'M', ..] => others::decode_bmp(bytes, need),
+        [
+            b'R',
+            b'I',
+            b'F',
+            b'F',
+            _,
+            _,
+            _,
+            _,
+            b'W',
+            b'E',
+            b'B',
+            b'P',
+            ..,
+        ] => others::decode_webp(bytes, need),
         _ => {
             let start: Vec<String> = bytes.iter().take(4).map(|b| format!("{b:02x}")).collect();
             Err(DecodeError::Unknown(start.join(" ")))
@@ -69,7 +121,10 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     }
 }
 
-fn decode_png(bytes: &[u8]) -> Result<Picture, DecodeError> {
+fn decode_png(
+    bytes: &[u8],
+    need: impl FnOnce(usize, usize) -> Need,
+) -> Result<Picture, DecodeError> {
     let broken = |error: png::DecodingError| DecodeError::Broken {
         format: "PNG",
         cause: error.to_string(),
@@ -88,6 +143,7 @@ fn decode_png(bytes: &[u8]) -> Result<Picture, DecodeError> {
         (info.width as usize, info.height as usize)
     };
     check_size(width, height)?;
+    need(width, height);
     decoder.set_transformations(png::Transformations::EXPAND);
     let mut reader = decoder.read_info().map_err(broken)?;
     let (color, depth) = reader.output_color_type();
@@ -121,7 +177,10 @@ fn decode_png(bytes: &[u8]) -> Result<Picture, DecodeError> {
     Ok(picture)
 }
 
-fn decode_gif(bytes: &[u8]) -> Result<Picture, DecodeError> {
+fn decode_gif(
+    bytes: &[u8],
+    need: impl FnOnce(usize, usize) -> Need,
+) -> Result<Picture, DecodeError> {
     let broken = |error: gif::DecodingError| DecodeError::Broken {
         format: "GIF",
         cause: error.to_string(),
@@ -131,6 +190,7 @@ fn decode_gif(bytes: &[u8]) -> Result<Picture, DecodeError> {
     let mut decoder = options.read_info(Cursor::new(bytes)).map_err(broken)?;
     let (width, height) = (usize::from(decoder.width()), usize::from(decoder.height()));
     check_size(width, height)?;
+    need(width, height);
     let global = decoder.global_palette().map(<[u8]>::to_vec);
     let background = decoder.bg_color().unwrap_or(0);
     let frame = decoder

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mozjpeg::{ColorSpace, Decompress};
 
 use super::decode::check_size;
-use super::{DecodeError, Picture};
+use super::{DecodeError, Need, Picture};
 
 /// What is known of a picture while libjpeg may still give up.
 #[derive(Default)]
@@ -17,14 +17,31 @@ struct Progress {
     data: Vec<u8>,
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
+unsafe extern "C" {
+    /// Of libjpeg: whether its inverse cosine transform has a form for this processor's wide registers.
+    fn jsimd_can_idct_islow() -> std::ffi::c_int;
+}
+
+/// Whether libjpeg was compiled with its assembly (for which `nasm` must be there) and this processor can
+/// run it. Without it pixels are the same and decoding takes about twice as long.
+#[must_use]
+pub fn jpeg_is_vectorised() -> bool {
+    // SAFETY: asks the processor, and takes nothing.
+    unsafe { jsimd_can_idct_islow() != 0 }
+}
+
+/// Rows beyond those needed are left out; with a reduction the picture is smaller by it.
+pub(super) fn decode(
+    bytes: &[u8],
+    need: impl FnOnce(usize, usize) -> Need,
+) -> Result<Picture, DecodeError> {
     let broken = |cause: String| DecodeError::Broken {
         format: "JPEG",
         cause,
     };
     let mut progress = Progress::default();
     // The binding reports libjpeg's fatal errors by unwinding (without the panic hook).
-    let outcome = catch_unwind(AssertUnwindSafe(|| read(bytes, &mut progress)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| read(bytes, need, &mut progress)));
     let cause = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(error),
@@ -58,12 +75,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     })
 }
 
-fn read(bytes: &[u8], progress: &mut Progress) -> Result<(), DecodeError> {
+fn read(
+    bytes: &[u8],
+    need: impl FnOnce(usize, usize) -> Need,
+    progress: &mut Progress,
+) -> Result<(), DecodeError> {
     let broken = |error: std::io::Error| DecodeError::Broken {
         format: "JPEG",
         cause: error.to_string(),
     };
-    let decoder = Decompress::new_mem(bytes).map_err(broken)?;
+    let mut decoder = Decompress::new_mem(bytes).map_err(broken)?;
     let (width, height) = decoder.size();
     check_size(width, height)?;
     let cmyk = matches!(
@@ -75,7 +96,16 @@ fn read(bytes: &[u8], progress: &mut Progress) -> Result<(), DecodeError> {
     } else {
         (ColorSpace::JCS_RGB, 3)
     };
+    let need = need(width, height);
+    // Eighths: the sides are rounded up.
+    let eighths = (8 / need.reduction.clamp(1, 8)).next_power_of_two();
+    decoder.scale(eighths as u8);
     let mut started = decoder.to_colorspace(space).map_err(broken)?;
+    let (width, rows) = (started.width(), started.height());
+    let height = match eighths {
+        8 => need.rows.clamp(1, rows.max(1)),
+        _ => rows,
+    };
     progress.size = Some((width, height));
     progress.cmyk = cmyk;
     progress.data = vec![0; width * height * channels];

@@ -5,19 +5,24 @@ mod blur;
 mod color;
 mod decode;
 mod jpeg;
+mod others;
+mod planes;
 mod resample;
 mod transform;
 mod views;
+mod wide;
 
 pub use blur::gaussian_blur;
 pub use color::{Jitter, brightness, contrast, grayscale, hue, saturation, solarize};
-pub use decode::{DecodeError, decode};
-pub use resample::{Filter, Rect, resize};
+pub use decode::{DecodeError, Need, decode, decode_part};
+pub use jpeg::jpeg_is_vectorised;
+pub use planes::Planes;
+pub use resample::{Filter, Rect, resize, resize_reduced};
 pub use transform::{
     CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, center_crop, eval_picture, eval_transform,
-    horizontal_flip, normalize_into, resize_shorter_side, sample_crop,
+    horizontal_flip, normalize_into, normalize_planes_into, resize_shorter_side, sample_crop,
 };
-pub use views::{ImageViews, Recipe, StrongRecipe, ViewsError};
+pub use views::{ImageViews, Recipe, StrongRecipe, ViewPlan, ViewsError};
 
 /// An 8-bit RGB picture, rows from the top, pixels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! Geometry: crops, the evaluation transform, normalisation to tensors.
 
+use std::sync::LazyLock;
+
 use super::resample::crop;
-use super::{DecodeError, Filter, Picture, Rect, decode, resize};
+use super::{DecodeError, Filter, Picture, Planes, Rect, decode, resize};
 use crate::random::Stream;
 
 /// Mean of ImageNet's channels, in shares of 255.
@@ -57,14 +59,9 @@ pub fn sample_crop(width: usize, height: usize, scale: (f64, f64), stream: &mut 
 }
 
 /// Mirrors left and right.
-pub fn horizontal_flip(picture: &mut Picture) {
-    let width = picture.width;
-    for row in picture.data.chunks_exact_mut((width * 3).max(1)) {
-        for x in 0..width / 2 {
-            for c in 0..3 {
-                row.swap(x * 3 + c, (width - 1 - x) * 3 + c);
-            }
-        }
+pub fn horizontal_flip(planes: &mut Planes) {
+    for row in planes.data.chunks_exact_mut(planes.width.max(1)) {
+        row.reverse();
     }
 }
 
@@ -114,6 +111,13 @@ pub fn eval_transform(bytes: &[u8], size: usize) -> Result<Vec<f32>, DecodeError
     Ok(out)
 }
 
+/// What each value of each channel becomes with ImageNet's mean and deviation taken out.
+static NORMALIZED: LazyLock<[[f32; 256]; 3]> = LazyLock::new(|| {
+    std::array::from_fn(|c| {
+        std::array::from_fn(|value| (value as f32 / 255.0 - IMAGENET_MEAN[c]) / IMAGENET_STD[c])
+    })
+});
+
 /// Pixels to `[3, height, width]` with ImageNet's mean and deviation taken out.
 ///
 /// # Panics
@@ -121,12 +125,29 @@ pub fn eval_transform(bytes: &[u8], size: usize) -> Result<Vec<f32>, DecodeError
 pub fn normalize_into(picture: &Picture, out: &mut [f32]) {
     let pixels = picture.width * picture.height;
     assert_eq!(out.len(), 3 * pixels, "a picture of {pixels} pixels");
-    for (c, plane) in out.chunks_exact_mut(pixels.max(1)).enumerate() {
-        let table: [f32; 256] = std::array::from_fn(|value| {
-            (value as f32 / 255.0 - IMAGENET_MEAN[c]) / IMAGENET_STD[c]
-        });
+    let planes = out.chunks_exact_mut(pixels.max(1));
+    for (c, (plane, table)) in planes.zip(NORMALIZED.iter()).enumerate() {
         for (value, pixel) in plane.iter_mut().zip(picture.data.chunks_exact(3)) {
             *value = table[usize::from(pixel[c])];
+        }
+    }
+}
+
+/// As [`normalize_into`], from planes.
+///
+/// # Panics
+/// If `out` is not as long as the planes.
+pub fn normalize_planes_into(planes: &Planes, out: &mut [f32]) {
+    assert_eq!(out.len(), planes.data.len(), "values of a picture");
+    let pixels = (planes.width * planes.height).max(1);
+    let channels = planes.data.chunks_exact(pixels);
+    for ((out, channel), table) in out
+        .chunks_exact_mut(pixels)
+        .zip(channels)
+        .zip(NORMALIZED.iter())
+    {
+        for (value, pixel) in out.iter_mut().zip(channel) {
+            *value = table[usize::from(*pixel)];
         }
     }
 }

@@ -4,8 +4,8 @@
 use rocket_common::experiment::Augment;
 
 use super::{
-    Filter, Jitter, Picture, gaussian_blur, grayscale, horizontal_flip, resize, sample_crop,
-    solarize,
+    Filter, Jitter, Need, Picture, Planes, Rect, gaussian_blur, grayscale, horizontal_flip,
+    resize_reduced, sample_crop, solarize,
 };
 use crate::random::{Purpose, Stream};
 
@@ -161,6 +161,27 @@ impl ImageViews {
         self.recipes[view].size()
     }
 
+    /// What every view takes of a picture of this size: known before the picture is decoded, and a pure
+    /// function of its arguments.
+    #[must_use]
+    pub fn plan(
+        &self,
+        width: usize,
+        height: usize,
+        seed: u64,
+        epoch: u64,
+        sample: u64,
+    ) -> Vec<ViewPlan<'_>> {
+        self.recipes
+            .iter()
+            .enumerate()
+            .map(|(view, recipe)| {
+                let purpose = Purpose::Image(view as u32);
+                recipe.plan(width, height, Stream::new(seed, epoch, sample, purpose))
+            })
+            .collect()
+    }
+
     /// View `view` of a picture: a pure function of (seed, epoch, sample, view).
     #[must_use]
     pub fn draw(
@@ -171,8 +192,10 @@ impl ImageViews {
         epoch: u64,
         sample: u64,
     ) -> Picture {
-        let mut stream = Stream::new(seed, epoch, sample, Purpose::Image(view as u32));
-        self.recipes[view].draw(picture, &mut stream)
+        let stream = Stream::new(seed, epoch, sample, Purpose::Image(view as u32));
+        let plan = self.recipes[view].plan(picture.width, picture.height, stream);
+        plan.draw(picture, (picture.width, picture.height))
+            .to_picture()
     }
 }
 
@@ -187,43 +210,92 @@ impl Recipe {
         }
     }
 
-    fn draw(&self, picture: &Picture, stream: &mut Stream) -> Picture {
-        match self {
-            Self::Weak { size, scale } => crop_to(picture, *size, *scale, stream),
-            Self::Strong(recipe) => recipe.draw(picture, stream),
+    fn plan(&self, width: usize, height: usize, mut stream: Stream) -> ViewPlan<'_> {
+        let (size, scale, strong) = match self {
+            Self::Weak { size, scale } => (*size, *scale, None),
+            Self::Strong(recipe) => (recipe.size, recipe.scale, Some(recipe)),
             Self::Either(first, second) => {
-                if stream.chance(0.5) {
-                    first.draw(picture, stream)
-                } else {
-                    second.draw(picture, stream)
-                }
+                let chosen = if stream.chance(0.5) { first } else { second };
+                return chosen.plan(width, height, stream);
             }
+        };
+        ViewPlan {
+            rect: sample_crop(width, height, scale, &mut stream),
+            size,
+            strong,
+            stream,
+        }
+    }
+}
+
+/// A view whose crop is drawn.
+#[derive(Debug, Clone)]
+pub struct ViewPlan<'a> {
+    /// What is cut out of the picture.
+    pub rect: Rect,
+    /// Side of the square view in pixels.
+    pub size: usize,
+    strong: Option<&'a StrongRecipe>,
+    /// For what is drawn after the crop.
+    stream: Stream,
+}
+
+impl ViewPlan<'_> {
+    /// The view of a picture that was planned for as `whole` (columns and rows), and decoded as far as
+    /// [`Need::of`] the plans.
+    #[must_use]
+    pub fn draw(self, picture: &Picture, whole: (usize, usize)) -> Planes {
+        let size = self.size;
+        let view = resize_reduced(picture, whole, self.rect, size, size, Filter::Bicubic);
+        let mut view = Planes::of(&view);
+        if let Some(recipe) = self.strong {
+            recipe.augment(&mut view, self.stream);
+        }
+        view
+    }
+}
+
+impl Need {
+    /// What views need of a picture: rows down to the lowest crop; and, if it may be decoded smaller, by how
+    /// much without any crop being enlarged that would not be anyway.
+    #[must_use]
+    pub fn of(plans: &[ViewPlan<'_>], may_reduce: bool) -> Self {
+        let rows = plans.iter().map(|plan| plan.rect.top + plan.rect.height);
+        let large = |reduction: usize| {
+            let sides = |rect: Rect| rect.width.min(rect.height) / reduction;
+            plans.iter().all(|plan| sides(plan.rect) >= plan.size)
+        };
+        let reductions = [8, 4, 2].into_iter();
+        Self {
+            rows: rows.max().unwrap_or(0),
+            reduction: reductions
+                .filter(|_| may_reduce)
+                .find(|reduction| large(*reduction))
+                .unwrap_or(1),
         }
     }
 }
 
 impl StrongRecipe {
-    fn draw(&self, picture: &Picture, stream: &mut Stream) -> Picture {
-        let mut view = crop_to(picture, self.size, self.scale, stream);
+    fn augment(&self, view: &mut Planes, mut stream: Stream) {
         if stream.chance(self.jitter_prob) {
-            for operation in self.draw_jitter(stream) {
-                operation.apply(&mut view);
+            for operation in self.draw_jitter(&mut stream) {
+                operation.apply(view);
             }
         }
         if stream.chance(self.grayscale_prob) {
-            grayscale(&mut view);
+            grayscale(view);
         }
         if stream.chance(self.blur_prob) {
             let sigma = stream.range(self.blur_sigma.0, self.blur_sigma.1);
-            gaussian_blur(&mut view, sigma);
+            gaussian_blur(view, sigma);
         }
         if stream.chance(self.solarize_prob) {
-            solarize(&mut view);
+            solarize(view);
         }
         if stream.chance(0.5) {
-            horizontal_flip(&mut view);
+            horizontal_flip(view);
         }
-        view
     }
 
     /// Factors 1 - x to 1 + x (not negative), hue -x to x, in random order: torchvision's `ColorJitter`.
@@ -239,11 +311,6 @@ impl StrongRecipe {
         stream.shuffle(&mut operations);
         operations
     }
-}
-
-fn crop_to(picture: &Picture, size: usize, scale: (f64, f64), stream: &mut Stream) -> Picture {
-    let rect = sample_crop(picture.width, picture.height, scale, stream);
-    resize(picture, rect, size, size, Filter::Bicubic)
 }
 
 fn strong_recipe(augment: &Augment, size: usize, view: usize) -> StrongRecipe {

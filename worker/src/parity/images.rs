@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::Source;
 use super::report::Report;
 use crate::image::{
-    Filter, Jitter, Picture, Rect, decode, eval_picture, gaussian_blur, grayscale, horizontal_flip,
-    normalize_into, resize, resize_shorter_side, solarize,
+    Filter, Jitter, Picture, Planes, Rect, decode, eval_picture, gaussian_blur, grayscale,
+    horizontal_flip, normalize_into, resize, resize_shorter_side, solarize,
 };
 
 /// Largest mean difference of pixels, of 255.
@@ -224,22 +224,26 @@ fn tensor(report: &mut Report, name: &str, picture: &Picture, want: &Tensor) {
 fn apply(name: &str, op: &Op, picture: &mut Picture) -> Result<(), String> {
     let lacks = |what: &str| format!("operation {name} has no '{what}'");
     let factor = || op.factor.ok_or_else(|| lacks("factor"));
-    match name.split('_').next().unwrap_or_default() {
-        "rrc" => {
-            let [top, left, height, width] = op.ijhw.ok_or_else(|| lacks("ijhw"))?;
-            let out = op.out.ok_or_else(|| lacks("out"))?;
-            let rect = Rect {
-                top,
-                left,
-                height,
-                width,
-            };
-            *picture = resize(picture, rect, out, out, Filter::Bicubic);
-        }
-        "brightness" => Jitter::Brightness(factor()?).apply(picture),
-        "contrast" => Jitter::Contrast(factor()?).apply(picture),
-        "saturation" => Jitter::Saturation(factor()?).apply(picture),
-        "hue" => Jitter::Hue(factor()?).apply(picture),
+    let kind = name.split('_').next().unwrap_or_default();
+    if kind == "rrc" {
+        let [top, left, height, width] = op.ijhw.ok_or_else(|| lacks("ijhw"))?;
+        let out = op.out.ok_or_else(|| lacks("out"))?;
+        let rect = Rect {
+            top,
+            left,
+            height,
+            width,
+        };
+        *picture = resize(picture, rect, out, out, Filter::Bicubic);
+        return Ok(());
+    }
+    // As the loader does: colours on planes.
+    let mut planes = Planes::of(picture);
+    match kind {
+        "brightness" => Jitter::Brightness(factor()?).apply(&mut planes),
+        "contrast" => Jitter::Contrast(factor()?).apply(&mut planes),
+        "saturation" => Jitter::Saturation(factor()?).apply(&mut planes),
+        "hue" => Jitter::Hue(factor()?).apply(&mut planes),
         "jitter" => {
             for letter in op.order.as_ref().ok_or_else(|| lacks("order"))?.chars() {
                 let factor = *op
@@ -253,14 +257,15 @@ fn apply(name: &str, op: &Op, picture: &mut Picture) -> Result<(), String> {
                     'h' => Jitter::Hue(factor),
                     other => return Err(format!("operation {name} has an unknown step '{other}'")),
                 }
-                .apply(picture);
+                .apply(&mut planes);
             }
         }
-        "gray3" => grayscale(picture),
-        "blur" => gaussian_blur(picture, op.sigma.ok_or_else(|| lacks("sigma"))?),
-        "solarize" => solarize(picture),
-        "hflip" => horizontal_flip(picture),
+        "gray3" => grayscale(&mut planes),
+        "blur" => gaussian_blur(&mut planes, op.sigma.ok_or_else(|| lacks("sigma"))?),
+        "solarize" => solarize(&mut planes),
+        "hflip" => horizontal_flip(&mut planes),
         _ => return Err(format!("operation {name} is not known")),
     }
+    *picture = planes.to_picture();
     Ok(())
 }

@@ -7,6 +7,9 @@ use super::{is_space, unescape};
 /// lower case.
 #[must_use]
 pub fn clean(text: &str) -> String {
+    if is_plain(text) {
+        return squeeze(text);
+    }
     let text = plsfix::fix_text(&reread(text), None);
     let text = unescape(&unescape(&text));
     // The ends are stripped of Python's white space; inside, of the `regex` package's, which keeps
@@ -23,4 +26,24 @@ pub fn clean(text: &str) -> String {
         out.push_str(word);
     }
     out.trim_matches(is_space).to_lowercase()
+}
+
+/// Whether the text is printable ASCII without references, in which there is nothing to fix but blanks and case:
+/// most captions are so, and done in a small part of the time.
+pub(super) fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| matches!(byte, b' '..=b'~') && byte != b'&')
+}
+
+/// Single blanks and lower case, of plain text.
+fn squeeze(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        if !out.is_empty() {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out.make_ascii_lowercase();
+    out
 }

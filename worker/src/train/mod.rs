@@ -142,7 +142,10 @@ impl Session<'_> {
             waited += asked.elapsed().as_secs_f64();
             bad += host.bad.len() as u64;
             samples.push(host.samples.clone());
-            Ok(Batch::from_host(&host).to_device(device)?)
+            let batch = Batch::from_host(&host).to_device(device)?;
+            // Copied by now: to tensors, and from these to pinned memory where a GPU computes.
+            loader.recycle(host);
+            Ok(batch)
         })?;
         self.pace.waited(waited);
         let say = Say {
@@ -222,6 +225,12 @@ impl Session<'_> {
             );
             machine.insert("wait_share".to_owned(), lap.wait_share.into());
         }
+        let counters = self.loader.counters();
+        machine.insert(
+            "wait_seconds".to_owned(),
+            counters.wait.as_secs_f64().into(),
+        );
+        machine.insert("bytes_read".to_owned(), counters.bytes.into());
         machine.insert("bad_samples".to_owned(), self.state.bad_samples.into());
         machine.insert(
             "resident_bytes".to_owned(),

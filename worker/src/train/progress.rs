@@ -68,8 +68,10 @@ impl Pace {
     }
 }
 
-/// Share of waiting from which a run is called input-bound.
-const INPUT_BOUND: f64 = 0.2;
+/// Share of waiting from which a line tells of it.
+const WAITING: f64 = 0.1;
+/// Share of waiting from which a run is called input-bound: it waits more than it computes.
+const INPUT_BOUND: f64 = 0.5;
 
 /// One line for people.
 #[must_use]
@@ -91,11 +93,13 @@ pub fn line(plan: &Plan, step: u64, values: &Map<String, Value>, lap: Option<Lap
             lap.samples_per_second,
             duration(left)
         ));
+        let share = lap.wait_share * 100.0;
         if lap.wait_share > INPUT_BOUND {
             line.push_str(&format!(
-                ", input-bound ({:.0} % waiting for data)",
-                lap.wait_share * 100.0
+                ", input-bound: waits for data {share:.0} % of the time"
             ));
+        } else if lap.wait_share > WAITING {
+            line.push_str(&format!(", {share:.0} % waiting for data"));
         }
     }
     line
@@ -132,6 +136,26 @@ mod tests {
         assert_eq!(duration(0.4), "0 s");
         assert_eq!(duration(200.0), "3 min 20 s");
         assert_eq!(duration(3900.0), "1 h 05 min");
+    }
+
+    #[test]
+    fn waiting_is_told_in_words() {
+        let experiment = serde_json::from_value(serde_json::json!({"name": "x"}))
+            .expect("only the name is required");
+        let plan = Plan::new(&experiment, 100);
+        let said = |wait_share| {
+            let lap = Lap {
+                samples_per_second: 8.0,
+                seconds_per_step: 1.0,
+                wait_share,
+            };
+            let line = line(&plan, 1, &Map::new(), Some(lap));
+            line.split_once(" left").map(|(_, rest)| rest.to_owned())
+        };
+        assert_eq!(said(0.05).as_deref(), Some(""));
+        assert_eq!(said(0.3).as_deref(), Some(", 30 % waiting for data"));
+        let bound = ", input-bound: waits for data 61 % of the time";
+        assert_eq!(said(0.61).as_deref(), Some(bound));
     }
 
     #[test]

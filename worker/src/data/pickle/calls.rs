@@ -71,7 +71,23 @@ pub enum Known {
 }
 
 impl Known {
-    fn of_numpy(module: &str, name: &str) -> Option<Self> {
+    /// Each at the place of its number.
+    pub(super) const ALL: [Self; 12] = [
+        Self::Reconstruct,
+        Self::NdArray,
+        Self::Dtype,
+        Self::Scalar,
+        Self::Encode,
+        Self::RebuildTensor,
+        Self::RebuildParameter,
+        Self::Arguments,
+        Self::Dict,
+        Self::DefaultDict,
+        Self::Factory,
+        Self::Namespace,
+    ];
+
+    pub(super) fn of_numpy(module: &str, name: &str) -> Option<Self> {
         Some(match (module, name) {
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => {
                 Self::Reconstruct
@@ -159,20 +175,22 @@ impl Machine<'_> {
     }
 
     /// Bytes that were written as text of the same code points (latin-1).
-    fn encode(&self, text: Node) -> Step<Value> {
+    fn encode(&mut self, text: Node) -> Step<Value> {
         let text = match &self.nodes[text.0 as usize] {
             Value::Text(range) => std::str::from_utf8(&self.file[range.clone()]).unwrap_or(""),
             _ => return Err(self.broken("bytes are written as what is no text")),
         };
-        text.chars()
+        let bytes: Vec<u8> = text
+            .chars()
             .map(|character| u8::try_from(u32::from(character)))
             .collect::<Result<_, _>>()
-            .map(Value::OwnedBytes)
-            .map_err(|_| self.broken("bytes are written as text beyond latin-1"))
+            .map_err(|_| self.broken("bytes are written as text beyond latin-1"))?;
+        self.charge(bytes.len())?;
+        Ok(Value::OwnedBytes(bytes))
     }
 
     /// numpy's scalars: integers, floats and text.
-    fn scalar(&self, dtype: Node, data: Node) -> Step<Value> {
+    fn scalar(&mut self, dtype: Node, data: Node) -> Step<Value> {
         let unread = || self.broken("a numpy scalar is of a kind that is not read");
         let Value::Dtype(name) = self.nodes[dtype.0 as usize] else {
             return Err(unread());
@@ -195,6 +213,7 @@ impl Machine<'_> {
                 .take_while(|&code| code != 0)
                 .map(|code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))
                 .collect();
+            self.charge(text.len())?;
             return Ok(Value::OwnedText(text));
         }
         match (name, bytes) {

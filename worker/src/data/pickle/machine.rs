@@ -16,6 +16,8 @@ pub(super) struct Machine<'file> {
     stack: Vec<Node>,
     marks: Vec<usize>,
     memo: Vec<Option<Node>>,
+    /// Bytes of text and bytes that lie nowhere in the file as they are.
+    owned: usize,
 }
 
 /// Result of a step.
@@ -32,6 +34,7 @@ impl<'file> Machine<'file> {
             stack: Vec::new(),
             marks: Vec::new(),
             memo: Vec::new(),
+            owned: 0,
         }
     }
 
@@ -158,6 +161,16 @@ impl<'file> Machine<'file> {
                 at: self.start,
             }),
         }
+    }
+
+    /// Counts what is made out of the file, which may recall one text for many values: only a file that is made
+    /// to do so comes to several times its own length.
+    pub(super) fn charge(&mut self, bytes: usize) -> Step<()> {
+        self.owned += bytes;
+        if self.owned > self.file.len().saturating_mul(4) {
+            return Err(self.broken("it repeats itself too often"));
+        }
+        Ok(())
     }
 
     pub(super) fn broken(&self, what: &'static str) -> PickleError {

@@ -1,0 +1,34 @@
+//! `rocket-worker data`: what is done to data sets before they are trained on. One subcommand a file.
+
+mod make_yfcc15m;
+mod prepare;
+mod progress;
+
+use anyhow::Result;
+use rocket_common::exit::ExitKind;
+
+/// What to do with data.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make the index of an experiment's data set, which all ranks of a node share.
+    Prepare(prepare::Args),
+    /// Make YFCC15M's list of samples from what Flickr and OpenAI published.
+    MakeYfcc15m(make_yfcc15m::Args),
+}
+
+/// Runs a subcommand.
+///
+/// # Errors
+/// Its own.
+pub fn run(args: &Args) -> Result<ExitKind> {
+    match &args.command {
+        Command::Prepare(args) => prepare::run(args),
+        Command::MakeYfcc15m(args) => make_yfcc15m::run(args),
+    }
+}

@@ -1,0 +1,188 @@
+//! `rocket-worker data prepare`: makes the index of a data set.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+use rocket_common::error::Error;
+use rocket_common::exit::ExitKind;
+use rocket_common::experiment::{self, Experiment};
+
+use super::progress::{Shown, duration};
+use crate::data::index::Index;
+use crate::data::source::{
+    Building, Built, Part, Progress, SourceError, Unit, current_index, index_path, lock,
+    write_index,
+};
+
+/// Reads an experiment's list of samples once, and writes an index beside it: names, captions, and where each
+/// image lies in its archive. Training uses it when it is there and up to date.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The experiment whose data are prepared
+    experiment: PathBuf,
+    /// Overrides, as for `rocket submit`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Write the index here; experiments then need it as data.index
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Make it again even if it is up to date
+    #[arg(long)]
+    force: bool,
+    /// Make nothing: compare all of the index with its checksums
+    #[arg(long, conflicts_with = "force")]
+    verify: bool,
+    /// Archives that are looked into at a time
+    #[arg(long, default_value_t = 16)]
+    threads: usize,
+}
+
+/// Makes the index, or says that it is there.
+///
+/// # Errors
+/// If the experiment or its data cannot be read, or the index cannot be written.
+pub(super) fn run(args: &Args) -> Result<ExitKind> {
+    let experiment = read(args)?;
+    let data = &experiment.data;
+    let parts = data.lists().map_err(SourceError::Parts)?;
+    let path = match &args.output {
+        Some(path) => path.clone(),
+        None => index_path(data, &parts),
+    };
+    if args.verify {
+        return verify(&path, &parts);
+    }
+    let _lock = lock(&path)?;
+    if !args.force
+        && let Ok(index) = current_index(&path, &parts)
+    {
+        println!(
+            "{} is up to date: {} samples, {} captions",
+            path.display(),
+            index.len(),
+            index.captions()
+        );
+        return Ok(ExitKind::Ok);
+    }
+    let began = Instant::now();
+    let mut shown = Shown::new();
+    let mut stage = "";
+    let mut progress = |progress: Progress| {
+        if stage != progress.what {
+            shown.clear();
+            stage = progress.what;
+        }
+        shown.update(progress.done, progress.total, || line(&progress));
+    };
+    let mut building = Building::new(&path).with_progress(&mut progress);
+    building.threads = args.threads.max(1);
+    let built = write_index(&parts, &path, building);
+    shown.clear();
+    let built = built?;
+    said(&path, &built, began.elapsed().as_secs_f64())?;
+    // It is found by itself in its own place alone.
+    if let Some(output) = args
+        .output
+        .as_ref()
+        .filter(|_| data.index.as_ref() != Some(&path))
+    {
+        println!("experiments use it with data.index: {}", output.display());
+    }
+    Ok(ExitKind::Ok)
+}
+
+fn read(args: &Args) -> Result<Experiment> {
+    let file = &args.experiment;
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        Error::io("read the experiment", file, error).with_kind(ExitKind::Experiment)
+    })?;
+    experiment::parse(&file.display().to_string(), &text, &args.set).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Error::new(ExitKind::Experiment, lines.join("\nerror: ")).into()
+    })
+}
+
+fn line(progress: &Progress) -> String {
+    let samples = match progress.samples {
+        0 => String::new(),
+        samples => format!("{samples} samples, "),
+    };
+    let done = match (progress.unit, progress.total) {
+        (Unit::Bytes, 0) => {
+            return format!("{}: {samples}", progress.what)
+                .trim_end_matches(", ")
+                .to_owned();
+        }
+        (Unit::Bytes, total) => format!(
+            "{:.0} % of {:.1} MB",
+            100.0 * progress.done as f64 / total as f64,
+            total as f64 / 1e6
+        ),
+        (Unit::Archives, total) => format!("{} of {total} archives", progress.done),
+    };
+    format!("{}: {samples}{done}", progress.what)
+}
+
+fn said(path: &Path, built: &Built, seconds: f64) -> Result<()> {
+    let index = Index::open(path).map_err(|cause| SourceError::Index {
+        file: path.to_owned(),
+        cause,
+    })?;
+    println!(
+        "{}: {} samples, {} captions, {:.1} MB, in {} ({:.0} samples/s)",
+        path.display(),
+        index.len(),
+        index.captions(),
+        index.size() as f64 / 1e6,
+        duration(seconds),
+        index.len() as f64 / seconds.max(1e-9)
+    );
+    if built.known > 0 {
+        println!(
+            "{} archives were known from an interrupted attempt",
+            built.known
+        );
+    }
+    if built.faults > 0 {
+        println!("{} archives cannot be read:", built.faults);
+        for fault in &built.faulty {
+            println!("  {fault}");
+        }
+        if built.faults > built.faulty.len() as u64 {
+            println!("  and {} more", built.faults - built.faulty.len() as u64);
+        }
+    }
+    if built.absent > 0 {
+        println!(
+            "{} samples have no image ({:.3} %); training replaces them, and fails over data.max_bad",
+            built.absent,
+            100.0 * built.absent as f64 / built.samples.max(1) as f64
+        );
+    }
+    Ok(())
+}
+
+fn verify(path: &Path, parts: &[Part]) -> Result<ExitKind> {
+    let wrong = |cause| SourceError::Index {
+        file: path.to_owned(),
+        cause,
+    };
+    let index = current_index(path, parts).map_err(wrong)?;
+    let mut shown = Shown::new();
+    let size = index.size();
+    let result = index.verify(|done| {
+        shown.update(done, size, || {
+            format!("comparing: {:.0} %", 100.0 * done as f64 / size as f64)
+        });
+    });
+    shown.clear();
+    result.map_err(wrong)?;
+    println!(
+        "{} is whole and up to date: {} samples, {} captions",
+        path.display(),
+        index.len(),
+        index.captions()
+    );
+    Ok(ExitKind::Ok)
+}

@@ -1,0 +1,161 @@
+//! `rocket-worker data prepare` and `data make-yfcc15m`, as people run them.
+
+mod data_support;
+
+use std::fs;
+use std::process::Command;
+
+use data_support::{Folder, golden, npy, yfcc, zip};
+use rocket_worker::data::pickle::Elements;
+
+/// Standard output and error of `rocket-worker data ...`, run in the folder, with its exit code.
+fn data(folder: &Folder, args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
+        .arg("data")
+        .args(args)
+        .current_dir(folder.path("."))
+        .output()
+        .unwrap();
+    let code = output.status.code().unwrap();
+    let said =
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    // How long it took is no matter of this test.
+    let said: String = said
+        .lines()
+        .map(|line| match line.split_once(" MB, in ") {
+            Some((before, _)) => format!("{before} MB, in ...\n"),
+            None => format!("{line}\n"),
+        })
+        .collect();
+    format!(
+        "$ data {}\n{}exit {code}\n",
+        args.join(" "),
+        folder.plain(&said)
+    )
+}
+
+#[test]
+fn a_set_is_prepared_once_and_verified() {
+    let folder = Folder::new();
+    let archive = zip(&[("001.jpg", b"one"), ("002.jpg+", &[b'2'; 500])]);
+    folder.write("y/images/00/000.zip", archive);
+    folder.write("y/images/00/001.zip", b"no archive");
+    folder.write(
+        "list.pkl",
+        yfcc(&[
+            (1, "one", "of two"),
+            (2, "two", ""),
+            (3, "", ""),
+            (1001, "x", ""),
+            (2001, "y", ""),
+        ]),
+    );
+    folder.write(
+        "exp.yaml",
+        "name: x\nmodel: {name: CL2L_R50_CL2L}\ndata: {dataset: yfcc15m, root: y, metadata: list.pkl}\n",
+    );
+    let mut all = data(&folder, &["prepare", "exp.yaml"]);
+    all += &data(&folder, &["prepare", "exp.yaml"]);
+    all += &data(&folder, &["prepare", "exp.yaml", "--verify"]);
+    all += &data(
+        &folder,
+        &["prepare", "exp.yaml", "--force", "--output", "other.index"],
+    );
+    let path = folder.path("list.pkl.index");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[4100] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    all += &data(&folder, &["prepare", "exp.yaml", "--verify"]);
+    all += &data(
+        &folder,
+        &[
+            "prepare",
+            "exp.yaml",
+            "--set",
+            "data.root=nowhere",
+            "--force",
+        ],
+    );
+    all += &data(
+        &folder,
+        &["prepare", "exp.yaml", "--set", "data.metadata=nowhere.pkl"],
+    );
+    all += &data(&folder, &["prepare", "nowhere.yaml"]);
+    insta::assert_snapshot!(all);
+}
+
+/// A set whose list is too long to be read by every rank is refused until it is prepared.
+#[test]
+fn a_large_set_is_refused_until_it_is_prepared() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("images")).unwrap();
+    let mut bytes = npy(&[("a.jpg".to_owned(), vec!["x".to_owned()])]);
+    // As long as a large list, without its contents: what follows a pickle is not read.
+    bytes.push(0);
+    let list = folder.write("list.npy", bytes);
+    fs::File::options()
+        .write(true)
+        .open(&list)
+        .unwrap()
+        .set_len(600 << 20)
+        .unwrap();
+    let mut set = folder.data(
+        rocket_common::experiment::Dataset::Cc3m,
+        "images",
+        "list.npy",
+    );
+    insta::assert_snapshot!(folder.refusal(&set), @"DIR/list.npy: holds more samples than every rank should read at its start, and has no index yet; make it once: rocket-worker data prepare EXPERIMENT");
+    folder.write(
+        "exp.yaml",
+        "name: x\nmodel: {name: CL2L_R50_CL2L}\ndata: {dataset: cc3m, root: images, metadata: list.npy}\n",
+    );
+    let said = data(&folder, &["prepare", "exp.yaml"]);
+    assert!(said.ends_with("exit 0\n"), "{said}");
+    assert_eq!(folder.refusal(&set), "it was opened");
+    // In a place of its own.
+    fs::rename(folder.path("list.npy.index"), folder.path("its.index")).unwrap();
+    set.index = Some(folder.path("its.index"));
+    assert_eq!(folder.refusal(&set), "it was opened");
+}
+
+#[test]
+fn yfcc15m_is_made_of_what_was_published() {
+    let folder = Folder::new();
+    for name in ["ids.npy", "subset.tsv", "dataset.txt"] {
+        fs::copy(golden(&format!("lists/{name}")), folder.path(name)).unwrap();
+    }
+    let make = [
+        "make-yfcc15m",
+        "made.pkl",
+        "--ids",
+        "ids.npy",
+        "--subset",
+        "subset.tsv",
+        "--dataset",
+    ];
+    let run = |dataset: &str| data(&folder, &[&make[..], &[dataset]].concat());
+    let mut all = run("dataset.txt");
+    let want: Vec<(i64, String, String)> =
+        serde_json::from_slice(&fs::read(golden("lists/cleaned.json")).unwrap()).unwrap();
+    let mut made = Vec::new();
+    let pickle = fs::read(folder.path("made.pkl")).unwrap();
+    Elements::new(&pickle)
+        .each(|heap, cell, _| {
+            let &[id, title, description] = heap.items(cell).unwrap() else {
+                panic!("no tuple of three")
+            };
+            let text = |cell| heap.text(cell).unwrap().into_owned();
+            made.push((heap.int(id).unwrap(), text(title), text(description)));
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(made, want);
+    folder.write("short.txt", "3\tphoto\n");
+    folder.write("words.txt", "three\tphoto\n");
+    all += &run("short.txt");
+    all += &run("words.txt");
+    all += &run("nowhere.txt");
+    fs::copy(golden("lists/one.npy"), folder.path("ids.npy")).unwrap();
+    all += &run("dataset.txt");
+    insta::assert_snapshot!(all);
+}
