@@ -3,10 +3,13 @@
 mod bad;
 mod batch;
 mod budget;
+pub mod check;
+pub mod fetch;
 pub mod index;
 mod loader;
 pub mod mapped;
 pub mod npy;
+pub mod npy_write;
 pub mod order;
 pub mod pickle;
 mod sample;
