@@ -84,9 +84,9 @@ def prepare():
         draw = random.Random(0)
         photos = sources()
         (FOLDER / "files").mkdir(parents=True, exist_ok=True)
-        (FOLDER / "zips/00").mkdir(parents=True, exist_ok=True)
+        (FOLDER / "zips/images/00").mkdir(parents=True, exist_ok=True)
         samples, tuples = [], []
-        with zipfile.ZipFile(FOLDER / "zips/00/000.zip", "w", zipfile.ZIP_STORED) as archive:
+        with zipfile.ZipFile(FOLDER / "zips/images/00/000.zip", "w", zipfile.ZIP_STORED) as archive:
             for number in range(COUNT):
                 data = photo(draw, photos[number % len(photos)])
                 name = f"{number:03}.jpg"

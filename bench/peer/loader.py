@@ -80,7 +80,7 @@ class Samples(Dataset):
         if not self.zips:
             return Image.open(self.root / name).convert("RGB")
         digits = f"{name:08}"
-        with zipfile.ZipFile(self.root / digits[:2] / f"{digits[2:5]}.zip") as archive:
+        with zipfile.ZipFile(self.root / "images" / digits[:2] / f"{digits[2:5]}.zip") as archive:
             return Image.open(io.BytesIO(archive.read(f"{digits[5:]}.jpg"))).convert("RGB")
 
     def __getitem__(self, index):

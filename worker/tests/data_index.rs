@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use data_support::{Folder, listing, npy, open, yfcc, zip};
+use data_support::{Folder, listing, npy, open, tar, yfcc, zip};
 use rocket_common::experiment::{Data, Dataset};
 use rocket_worker::data::index::{Index, IndexError};
 use rocket_worker::data::source::{
@@ -251,6 +251,29 @@ fn an_interrupted_preparation_goes_on() {
     fs::write(&journal, "rocket journal 1 of something else\n").unwrap();
     let built = write_index(&parts, &path, Building::new(&path)).unwrap();
     assert_eq!(built.known, 0);
+}
+
+/// What was wrong with an archive is not held against it once it is mended, nor is a shard that was changed
+/// misread.
+#[test]
+fn an_archive_that_was_mended_is_looked_into_again() {
+    let folder = Folder::new();
+    let whole = tar(&[("1.jpg", b"one"), ("1.txt", b"x")]);
+    folder.write("0.tar", &whole);
+    folder.write("1.tar", &whole[..700]);
+    let data = folder.data(Dataset::Webdataset, "", "{0,1}.tar");
+    let parts = data.lists().unwrap();
+    let path = index_path(&data, &parts);
+    assert_eq!(path, folder.path("0,1.tar.index"));
+    let error = write_index(&parts, &path, Building::new(&path)).unwrap_err();
+    assert!(error.to_string().contains("1.tar is not a whole tar"), "{error}");
+    folder.write("1.tar", &whole);
+    let built = write_index(&parts, &path, Building::new(&path)).unwrap();
+    assert_eq!((built.samples, built.known), (2, 1));
+    current(&data, &path).unwrap();
+    folder.write("1.tar", tar(&[("1.jpg", b"other"), ("1.txt", b"y")]));
+    assert!(matches!(current(&data, &path), Err(IndexError::Stale(_))));
+    assert!(open(&data).unwrap().captions(1) == ["y"]);
 }
 
 /// Runs `bench index` on an experiment of this folder, and gives what it says.

@@ -55,6 +55,7 @@ fn loader(
         workers,
         prefetch: 2,
         max_bad: 0.0,
+        fast_decode: false,
     };
     Loader::new(options, start).unwrap()
 }

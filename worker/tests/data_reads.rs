@@ -146,6 +146,7 @@ fn a_file_system_that_does_not_answer_is_named() {
         workers: 2,
         prefetch: 1,
         max_bad: 0.0,
+        fast_decode: false,
     };
     let mut loader = Loader::new(options, GlobalPosition::default()).unwrap();
     let error = loader.next_batch().unwrap_err();

@@ -9,13 +9,27 @@ use super::sections::{Data, Dataset};
 pub struct DataList {
     /// Its format; never [`Dataset::MergedOpendata`].
     pub dataset: Dataset,
-    /// Folder of the images.
+    /// Folder of the images; empty if the list names whole paths.
     pub root: PathBuf,
     /// The list; empty if the folder is all there is.
     pub list: PathBuf,
 }
 
 impl DataList {
+    /// A list, whose images lie below `root` unless the list itself says where they are.
+    fn new(dataset: Dataset, root: &Path, list: &Path) -> Self {
+        let root = if dataset.has_root() {
+            root
+        } else {
+            Path::new("")
+        };
+        Self {
+            dataset,
+            root: root.to_owned(),
+            list: list.to_owned(),
+        }
+    }
+
     /// What people know it by: its list, or the folder where there is none.
     #[must_use]
     pub fn shown(&self) -> &Path {
@@ -43,11 +57,7 @@ impl Data {
     /// If keys do not fit together, in a sentence.
     pub fn lists(&self) -> Result<Vec<DataList>, String> {
         if self.dataset != Dataset::MergedOpendata {
-            return Ok(vec![DataList {
-                dataset: self.dataset,
-                root: self.root.clone(),
-                list: self.metadata.clone(),
-            }]);
+            return Ok(vec![DataList::new(self.dataset, &self.root, &self.metadata)]);
         }
         let split = |path: &Path| -> Vec<String> {
             let text = path.to_string_lossy();
@@ -75,11 +85,7 @@ impl Data {
                 if dataset == Dataset::MergedOpendata {
                     return Err("a list of merged_opendata cannot be merged_opendata itself".to_owned());
                 }
-                Ok(DataList {
-                    dataset,
-                    root: root.into(),
-                    list: list.into(),
-                })
+                Ok(DataList::new(dataset, Path::new(&root), Path::new(list)))
             })
             .collect()
     }
@@ -125,6 +131,10 @@ mod tests {
                 (Dataset::Yfcc15m, "c c.pkl".to_owned()),
                 (Dataset::Redcaps, "d d.json".to_owned()),
             ]
+        );
+        assert_eq!(
+            lists("a", "webdataset=b.tar").unwrap(),
+            [(Dataset::Webdataset, " b.tar".to_owned())]
         );
         assert_eq!(
             lists("a", "yfcc15m=a.pkl").unwrap(),

@@ -81,8 +81,8 @@ pub(super) fn elements<W: Write + Seek>(
         }
     };
     let total = pickle.len() as u64;
-    // One text may be shown by many samples, but a file of a few bytes has no terabytes to say.
-    let most_text = writer.text() + (total << 10) + (16 << 20);
+    // One text may be shown by many samples, but a file of a few bytes has no gigabytes to say.
+    let most_text = writer.text() + (total << 6) + (16 << 20);
     let mark = writer.mark().map_err(|cause| building.unwritten(cause))?;
     let mut keep_all = false;
     loop {

@@ -1,5 +1,6 @@
 //! A list of files with captions, one sample a line: `path<TAB>caption[<TAB>caption ...]`, or in a list that is
-//! called `.jsonl` an object with `image` and `caption` or `captions`. Paths are below the root.
+//! called `.jsonl` an object with `image` (or `file_name`) and `caption` (or `text`) or `captions`. Paths are below
+//! the root.
 
 use std::io::{Seek, Write};
 
@@ -14,9 +15,9 @@ use crate::data::mapped::Mapped;
 
 #[derive(Deserialize)]
 struct Line {
-    #[serde(alias = "file_name", alias = "filepath", alias = "path")]
+    #[serde(alias = "file_name")]
     image: String,
-    #[serde(default, alias = "text", alias = "title")]
+    #[serde(default, alias = "text")]
     caption: Option<String>,
     #[serde(default)]
     captions: Vec<String>,

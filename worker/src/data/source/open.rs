@@ -16,7 +16,7 @@ use super::shards::expand;
 use super::{Indexed, Source, SourceError};
 use crate::data::index::{Index, IndexError, Stamp, beside};
 
-/// Lists of at most so many bytes are read anew by each process, into its own memory.
+/// Lists of at most so many bytes (of files; see [`work`]) are read anew by each process, into its own memory.
 const TINY: u64 = 4 << 20;
 /// Lists of at most so many bytes are prepared at their first use.
 const SMALL: u64 = 512 << 20;
@@ -51,14 +51,17 @@ fn open_index(data: &Data, parts: &[Part]) -> Result<Indexed, SourceError> {
         })?;
         return ready(index, path.clone());
     }
-    let size = list_size(parts)?;
     let path = beside_lists(parts);
-    match current_index(&path, parts) {
+    let unusable = match current_index(&path, parts) {
         Ok(index) => return ready(index, path),
-        Err(IndexError::Unreadable(cause)) if cause.kind() == std::io::ErrorKind::NotFound => {}
+        Err(cause) => cause,
+    };
+    let size = work(parts)?;
+    match unusable {
+        IndexError::Unreadable(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
         // Made by people, and large: they decide when it is made again.
-        Err(cause) if size > SMALL => return Err(SourceError::Index { file: path, cause }),
-        Err(cause) => tracing::info!("'{}' {cause}: it is not used", path.display()),
+        cause if size > SMALL => return Err(SourceError::Index { file: path, cause }),
+        cause => tracing::info!("'{}' {cause}: it is not used", path.display()),
     }
     if size > SMALL {
         return Err(SourceError::NotPrepared {
@@ -196,27 +199,34 @@ fn beside_lists(parts: &[Part]) -> PathBuf {
     }
 }
 
-/// Bytes of the lists, or [`TINY`] and more for what has no list and takes a while to look through.
-fn list_size(parts: &[Part]) -> Result<u64, SourceError> {
-    parts.iter().try_fold(0, |size, part| {
-        let quick = match part.dataset {
-            Dataset::Webdataset => few_shards(&part.list),
-            Dataset::Imagefolder => few_files(&part.root, &mut 10_000),
-            _ => return Ok(size + list_stamp(part)?.map_or(0, |stamp| stamp.size)),
+/// How much there is to do at a first use, in bytes of a list of files: what has to be looked for in archives
+/// takes longer than what is read from a list.
+fn work(parts: &[Part]) -> Result<u64, SourceError> {
+    parts.iter().try_fold(0u64, |work, part| {
+        let own = match part.dataset {
+            Dataset::Webdataset => work_of_shards(&part.list),
+            Dataset::Imagefolder if few_files(&part.root, &mut 10_000) => 0,
+            Dataset::Imagefolder => TINY + 1,
+            _ => {
+                let size = list_stamp(part)?.map_or(0, |stamp| stamp.size);
+                if part.in_archives() { 16 * size } else { size }
+            }
         };
-        Ok(size + if quick { 0 } else { TINY + 1 })
+        Ok(work + own)
     })
 }
 
-/// Whether shards are looked through at once.
-fn few_shards(pattern: &Path) -> bool {
+/// The same for shards: opening each, and reading the headers in it.
+fn work_of_shards(pattern: &Path) -> u64 {
+    // What is wrong with the pattern is said when it is read.
     let shards = expand(&pattern.to_string_lossy()).unwrap_or_default();
-    shards.len() <= 16
-        && shards
-            .iter()
-            .map(|shard| std::fs::metadata(shard).map_or(0, |metadata| metadata.len()))
-            .sum::<u64>()
-            <= 16 * TINY
+    let opening = shards.len() as u64 * (TINY / 16);
+    if opening > SMALL {
+        return opening;
+    }
+    let sizes = shards.iter().map(|shard| std::fs::metadata(shard));
+    let bytes: u64 = sizes.flatten().map(|metadata| metadata.len()).sum();
+    opening + bytes / 32
 }
 
 /// Whether there are at most `left` files and folders below a folder.

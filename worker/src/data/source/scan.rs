@@ -191,13 +191,22 @@ fn one(
         return Ok(bytes);
     }
     let bytes = work(number);
+    // What could not be read is looked at again: it may be mended by then.
+    if is_fault(&bytes) {
+        return Ok(bytes);
+    }
     journal
         .put(key, &bytes)
         .map_err(|error| format!("cannot write '{}': {error}", journal.path.display()))?;
     Ok(bytes)
 }
 
-/// What was found in an archive, as bytes.
+/// Whether what was found begins with what is wrong with the archive.
+fn is_fault(mut bytes: &[u8]) -> bool {
+    bytes.stamp().is_some() && bytes.text().is_some_and(|what| !what.is_empty())
+}
+
+/// What was found in an archive, as bytes: its stamp, what is wrong with it (nothing, if empty), its members.
 pub(super) trait PushBlob {
     fn push_stamp(&mut self, stamp: Stamp);
     fn push_text(&mut self, text: &str);

@@ -21,6 +21,8 @@ use crate::data::index::{IndexWriter, Method, Record, Stamp};
 
 /// Endings of images, in lower case.
 pub(super) const IMAGES: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "ppm", "tif"];
+/// So many shards are compared with an index whenever it is opened; of more, each when it is read.
+const MOST_COMPARED: usize = 256;
 /// The largest caption file that is read.
 const MOST_CAPTION: u64 = 1 << 20;
 
@@ -44,9 +46,11 @@ pub(super) fn read<W: Write + Seek>(
         |number| shard(&shards[number]),
         |number, blob| {
             let name = shards[number].to_string_lossy().into_owned();
-            if let Err(what) = add_shard(&name, &blob, writer) {
+            let stamp = add_shard(&name, &blob, writer).inspect_err(|_| {
                 wrong = Some(shards[number].clone());
-                return Err(what);
+            })?;
+            if shards.len() <= MOST_COMPARED {
+                building.sources.push((name, stamp));
             }
             if let Some(progress) = building.progress.as_mut() {
                 progress(Progress {
@@ -67,12 +71,12 @@ pub(super) fn read<W: Write + Seek>(
     })
 }
 
-/// Puts what was found in a shard into the index.
+/// Puts what was found in a shard into the index, and gives what the shard was then.
 fn add_shard<W: Write + Seek>(
     name: &str,
     mut blob: &[u8],
     writer: &mut IndexWriter<W>,
-) -> Result<(), String> {
+) -> Result<Stamp, String> {
     const DAMAGED: &str = "was looked into before, and the journal of that is damaged; remove it";
     let stamp = blob.stamp().ok_or(DAMAGED)?;
     let fault = blob.text().ok_or(DAMAGED)?;
@@ -94,7 +98,7 @@ fn add_shard<W: Write + Seek>(
             .add(&format!("{short}/{member}"))
             .map_err(|error| error.to_string())?;
     }
-    Ok(())
+    Ok(stamp)
 }
 
 /// A sample in the making.

@@ -9,8 +9,8 @@ use crate::data::index::{Method, Record};
 
 /// The end record with the longest comment.
 const TAIL: u64 = 22 + 65_535;
-/// The largest directory that is read: ten million members.
-const MOST_DIRECTORY: u64 = 1 << 30;
+/// The largest directory that is read: about a million members.
+const MOST_DIRECTORY: u64 = 64 << 20;
 /// Bytes of a member's own header without name and extra field.
 const LOCAL: u64 = 30;
 
