@@ -1,48 +1,67 @@
-//! A line of progress on stderr: rewritten in place on a terminal, now and then a new one elsewhere.
+//! How far long work is: one line on standard error that is written over on a terminal, a line now and then
+//! elsewhere; and numbers as people read them.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Says now and then how far long work is.
+/// Between two updates on a terminal.
+const QUICK: Duration = Duration::from_millis(200);
+/// Between two lines elsewhere.
+const SLOW: Duration = Duration::from_secs(10);
+
+/// Shows how far long work is. The line goes away when this does.
 pub struct Progress {
+    began: Instant,
+    last: Instant,
     terminal: bool,
-    every: Duration,
-    said: Instant,
-    pending: bool,
+    /// Whether a line stands there.
+    shown: bool,
 }
 
 impl Progress {
-    /// Nothing is said before some time has passed.
+    /// Begins to count time; nothing is shown before a while has passed.
     #[must_use]
     pub fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
         Self {
-            terminal,
-            every: Duration::from_millis(if terminal { 200 } else { 10_000 }),
-            said: Instant::now(),
-            pending: false,
+            began: Instant::now(),
+            last: Instant::now(),
+            terminal: std::io::stderr().is_terminal(),
+            shown: false,
         }
     }
 
-    /// Says the line if it is time for one.
-    pub fn say(&mut self, line: impl FnOnce() -> String) {
-        if self.said.elapsed() < self.every {
+    /// Shows `text`, with the time that is left where `done` of `total` say it, if the last time is a while
+    /// ago. The text is made only then, and gets the seconds since the beginning.
+    pub fn update(&mut self, done: u64, total: u64, text: impl FnOnce(f64) -> String) {
+        let spacing = if self.terminal { QUICK } else { SLOW };
+        if self.last.elapsed() < spacing {
             return;
         }
-        self.said = Instant::now();
+        self.last = Instant::now();
+        let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
+        let mut line = text(seconds);
+        if done > 0 && done < total {
+            let left = seconds * (total - done) as f64 / done as f64;
+            line.push_str(&format!(", {} left", duration(left)));
+        }
+        // Nobody to read it is no reason to stop.
+        let mut out = std::io::stderr().lock();
         if self.terminal {
-            self.pending = true;
-            eprint!("\r\x1b[K{}", line());
+            let _ = write!(out, "\r\x1b[K{line}");
+            let _ = out.flush();
+            self.shown = true;
         } else {
-            eprintln!("{}", line());
+            let _ = writeln!(out, "{line}");
         }
     }
 
-    /// Takes an unfinished line away, before something else is said.
+    /// Clears the line, and begins to count time anew.
     pub fn clear(&mut self) {
-        if std::mem::take(&mut self.pending) {
-            eprint!("\r\x1b[K");
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
+        self.began = Instant::now();
+        self.last = self.began;
     }
 }
 
@@ -89,18 +108,14 @@ pub fn bytes(number: f64) -> String {
     format!("{value:.2} TB")
 }
 
-/// A time in the two largest units of days, hours, minutes and seconds.
+/// `1 h 05 min`, `3 min 20 s`, `12 s`.
 #[must_use]
-pub fn duration(time: Duration) -> String {
-    let seconds = time.as_secs_f64().round() as u64;
-    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
-    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) if time < Duration::from_secs(10) => format!("{:.1} s", time.as_secs_f64()),
-        (0, 0, 0) => format!("{rest} s"),
-        (0, 0, _) => format!("{minutes} min {rest} s"),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
     }
 }
 
@@ -117,10 +132,8 @@ mod tests {
         assert_eq!(bytes(1500.0), "1.5 kB");
         assert_eq!(bytes(999_600.0), "1.0 MB");
         assert_eq!(bytes(2.5e12), "2.50 TB");
-        assert_eq!(duration(Duration::from_millis(1250)), "1.2 s");
-        assert_eq!(duration(Duration::from_secs(59)), "59 s");
-        assert_eq!(duration(Duration::from_secs(61)), "1 min 1 s");
-        assert_eq!(duration(Duration::from_secs(3_700)), "1 h 1 min");
-        assert_eq!(duration(Duration::from_secs(90_000)), "1 d 1 h");
+        assert_eq!(duration(0.4), "0 s");
+        assert_eq!(duration(200.0), "3 min 20 s");
+        assert_eq!(duration(3900.0), "1 h 05 min");
     }
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::bad::{BadLedger, LoadError};
 use super::batch::HostBatch;
-use super::budget::Budget;
+use super::budget::{Budget, DECODE_MEMORY};
 use super::order::{GlobalPosition, Order};
-use super::sample::{DECODE_MEMORY, Made, Maker};
+use super::sample::{Made, Maker};
 use super::slots::Slots;
 use rocket_common::experiment::{Base, Experiment};
 

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use rocket_common::atomic;
@@ -15,7 +15,7 @@ use super::subject::Subject;
 use crate::data::check::{CheckOptions, CheckReport, Problem, Sheet, Stage, check};
 use crate::data::source::{self, Source};
 use crate::image::{ImageViews, Picture};
-use crate::progress::{Progress, bytes, duration, grouped};
+use crate::progress::{Progress, bytes, grouped};
 use crate::text::CaptionViews;
 
 /// What to look at, and how.
@@ -91,10 +91,9 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
         tiny: args.tiny.into(),
     };
     watch(&source);
-    let began = Instant::now();
     let mut progress = Progress::new();
     let report = check(name, &*source, options, |stage| {
-        progress.say(|| line(name, stage, began.elapsed()));
+        progress.update(stage.done, stage.of, |seconds| line(name, stage, seconds));
     });
     drop(progress);
     let mut out = std::io::stdout();
@@ -129,17 +128,14 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
     })
 }
 
-fn line(name: &str, stage: Stage, elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs_f64().max(1e-9);
-    let rate = stage.done as f64 / seconds;
-    let left = (stage.of - stage.done) as f64 / rate.max(1e-9);
+fn line(name: &str, stage: Stage, seconds: f64) -> String {
     format!(
-        "{name}: {} of {} samples, {} with problems, {rate:.0}/s, {}/s, {} left",
+        "{name}: {} of {} samples, {} with problems, {:.0} samples/s, {}/s",
         grouped(stage.done),
         grouped(stage.of),
         grouped(stage.bad),
+        stage.done as f64 / seconds,
         bytes(stage.bytes as f64 / seconds),
-        duration(Duration::from_secs_f64(left)),
     )
 }
 

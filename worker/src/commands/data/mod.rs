@@ -4,7 +4,6 @@ mod check_training;
 mod fetch;
 mod make_yfcc15m;
 mod prepare;
-mod progress;
 mod subject;
 
 use anyhow::Result;

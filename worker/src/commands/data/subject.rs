@@ -1,6 +1,6 @@
 //! Which data set a command is about: an experiment's, or one that is described by flags.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use rocket_common::error::Error;
@@ -40,12 +40,7 @@ impl Subject {
                 Err(usage("an experiment and --dataset exclude each other").into())
             }
             (None, None) => Err(usage("there is no data set to check").into()),
-            (Some(path), None) => {
-                let text = std::fs::read_to_string(path).map_err(|error| {
-                    Error::io("read", path, error).with_kind(ExitKind::Experiment)
-                })?;
-                parse(&path.to_string_lossy(), &text, &self.set)
-            }
+            (Some(path), None) => read(path, &self.set),
             (None, Some(dataset)) => {
                 let paths = [("root", &self.root), ("metadata", &self.metadata)];
                 let paths = paths.into_iter().filter_map(|(key, path)| {
@@ -60,6 +55,17 @@ impl Subject {
             }
         }
     }
+}
+
+/// Reads an experiment.
+///
+/// # Errors
+/// If there is no such file, or all mistakes in it.
+pub(super) fn read(path: &Path, overrides: &[String]) -> Result<Experiment> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::io("read the experiment", path, error).with_kind(ExitKind::Experiment)
+    })?;
+    parse(&path.display().to_string(), &text, overrides)
 }
 
 /// What stands around a data set that is described by flags.

@@ -1,14 +1,14 @@
 //! One sample: is its image there, is it whole, and what does it take to read and decode it?
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::looks::fingerprint;
+use crate::data::budget::Budget;
 use crate::data::source::{ReadError, Source};
-use crate::image::{Format, Picture, decode, ends_early};
+use crate::image::{Format, ends_early};
 
 /// What can be wrong with a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -84,11 +84,12 @@ pub(super) struct PictureFacts {
     pub(super) look: Option<u128>,
 }
 
-/// Reads and decodes a sample. `bytes` is a buffer.
+/// Reads and decodes a sample, within what may be held of pictures at one time. `bytes` is a buffer.
 pub(super) fn examine(
     source: &dyn Source,
     sample: usize,
     tiny: usize,
+    budget: &Budget,
     bytes: &mut Vec<u8>,
 ) -> Examined {
     let mut problems = Vec::new();
@@ -100,7 +101,7 @@ pub(super) fn examine(
     let result = read(source, sample, bytes);
     let read = began.elapsed();
     let file = match result {
-        Ok(()) => Some(look_at(bytes, tiny, &mut problems)),
+        Ok(()) => Some(look_at(bytes, tiny, budget, &mut problems)),
         Err((problem, detail)) => {
             problems.push((problem, detail));
             None
@@ -132,16 +133,21 @@ pub(super) fn read(
     }
 }
 
-fn look_at(bytes: &[u8], tiny: usize, problems: &mut Vec<(Problem, String)>) -> FileFacts {
+fn look_at(
+    bytes: &[u8],
+    tiny: usize,
+    budget: &Budget,
+    problems: &mut Vec<(Problem, String)>,
+) -> FileFacts {
     let digest = Sha256::digest(bytes);
     let hash = digest[..8]
         .iter()
         .fold(0, |hash, &byte| hash << 8 | u64::from(byte));
     let began = Instant::now();
-    let decoded = decoded(bytes);
+    let decoded = budget.decode(bytes);
     let decode = began.elapsed();
     let picture = match decoded {
-        Ok(picture) => {
+        Ok((picture, _share)) => {
             if ends_early(bytes) {
                 problems.push((Problem::Truncated, String::new()));
             }
@@ -157,7 +163,7 @@ fn look_at(bytes: &[u8], tiny: usize, problems: &mut Vec<(Problem, String)>) -> 
             })
         }
         Err(why) => {
-            problems.push((Problem::Broken, why));
+            problems.push((Problem::Broken, why.to_string()));
             None
         }
     };
@@ -166,15 +172,5 @@ fn look_at(bytes: &[u8], tiny: usize, problems: &mut Vec<(Problem, String)>) -> 
         hash,
         decode,
         picture,
-    }
-}
-
-/// The picture in a file, or in words why there is none.
-pub(super) fn decoded(bytes: &[u8]) -> Result<Picture, String> {
-    match catch_unwind(AssertUnwindSafe(|| decode(bytes))) {
-        Ok(Ok(picture)) if picture.width > 0 && picture.height > 0 => Ok(picture),
-        Ok(Ok(_)) => Err("it holds no pixels".to_owned()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the decoder gave up".to_owned()),
     }
 }

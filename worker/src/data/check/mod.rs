@@ -17,8 +17,8 @@ pub use sheet::Sheet;
 
 use super::source::Source;
 
-/// Looks at all samples of a data set, or at some. Memory: about 32 bytes a sample, and a decoded
-/// picture a thread. `say` is told now and then how far it is.
+/// Looks at all samples of a data set, or at some. Memory: about 32 bytes a sample, and what
+/// may be held of pictures at one time. `say` is told now and then how far it is.
 pub fn check(
     dataset: &str,
     source: &dyn Source,

@@ -174,7 +174,7 @@ impl CheckReport {
             "{}: {} samples, {which}, in {}",
             self.dataset,
             grouped(self.samples),
-            duration(Duration::from_secs_f64(fast.seconds))
+            duration(fast.seconds)
         );
         let width = self
             .problems

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::examine::{Examined, Problem, examine};
 use super::repeats::{Content, Look, alike, equal};
 use super::times::Times;
+use crate::data::budget::{Budget, DECODE_MEMORY};
 use crate::data::source::Source;
 use crate::image::Format;
 use crate::random::{Purpose, Stream};
@@ -169,6 +170,7 @@ pub(super) fn scan(
     let of = chosen.as_ref().map_or(all, |chosen| chosen.len() as u64);
     let began = Instant::now();
     let next = AtomicU64::new(0);
+    let budget = Budget::new(DECODE_MEMORY);
     let stage = Mutex::new((
         Stage {
             done: 0,
@@ -192,7 +194,8 @@ pub(super) fn scan(
                 let sample = chosen
                     .as_ref()
                     .map_or(place, |chosen| chosen[place as usize]);
-                let examined = examine(source, sample as usize, options.tiny, &mut bytes);
+                let sample_at = sample as usize;
+                let examined = examine(source, sample_at, options.tiny, &budget, &mut bytes);
                 bad += u64::from(!examined.problems.is_empty());
                 share.add(sample, examined);
             }

@@ -1,9 +1,10 @@
 //! The contact sheet: samples as a model will see them, each with its image, all its views, and its
 //! captions before and after augmentation.
 
-use super::examine::{decoded, read};
+use super::examine::read;
 use super::letters::{Ink, Letters};
 use super::scan::choose;
+use crate::data::budget::{Budget, DECODE_MEMORY};
 use crate::data::source::Source;
 use crate::image::{Filter, ImageViews, Picture, Recipe, resize};
 use crate::progress::{bytes, grouped};
@@ -110,12 +111,13 @@ impl Sheet<'_> {
             pictures: Vec::new(),
             texts: Vec::new(),
         };
+        let budget = Budget::new(DECODE_MEMORY);
         let mut file = Vec::new();
         let picture = read(self.source, index, &mut file)
             .map_err(|(problem, detail)| format!("{}: {detail}", problem.name()))
-            .and_then(|()| decoded(&file));
+            .and_then(|()| budget.decode(&file).map_err(|why| why.to_string()));
         match picture {
-            Ok(picture) => {
+            Ok((picture, _share)) => {
                 card.about = format!(
                     "{} x {} pixels, {}",
                     picture.width,

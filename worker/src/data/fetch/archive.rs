@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
@@ -19,7 +19,7 @@ use super::cause::Cause;
 use super::published::{Archive, Contents, Published};
 use super::request::{client, is_web, judge, retry_after};
 use super::unpack::{unpack_gz, unpack_tar_gz};
-use crate::progress::{Progress, bytes, duration};
+use crate::progress::{Progress, bytes};
 
 /// Redirects that are followed.
 const MOST_HOPS: u32 = 5;
@@ -229,7 +229,6 @@ struct Download<'a> {
     part: PathBuf,
     received: u64,
     progress: Progress,
-    began: Instant,
 }
 
 impl<'a> Download<'a> {
@@ -242,7 +241,6 @@ impl<'a> Download<'a> {
             part: options.folder.join(format!(".{}.part", archive.file)),
             received: 0,
             progress: Progress::new(),
-            began: Instant::now(),
         })
     }
 
@@ -425,18 +423,17 @@ impl<'a> Download<'a> {
             }
             file.write_all(&chunk).map_err(failed)?;
             self.received += chunk.len() as u64;
-            let (file, all, received) = (self.archive.file, self.archive.bytes, self.received);
-            let seconds = self.began.elapsed().as_secs_f64().max(1e-9);
-            self.progress.say(|| {
-                let rate = received as f64 / seconds;
-                format!(
-                    "{file}: {} of {}, {}/s, {} left",
-                    bytes(at as f64),
-                    bytes(all as f64),
-                    bytes(rate),
-                    duration(Duration::from_secs_f64((all - at) as f64 / rate.max(1.0))),
-                )
-            });
+            let (name, all, received) = (self.archive.file, self.archive.bytes, self.received);
+            // What was there before took no time.
+            self.progress
+                .update(received, received + (all - at), |seconds| {
+                    format!(
+                        "{name}: {} of {}, {}/s",
+                        bytes(at as f64),
+                        bytes(all as f64),
+                        bytes(received as f64 / seconds),
+                    )
+                });
         }
         file.sync_all().map_err(failed)?;
         if at < self.archive.bytes {

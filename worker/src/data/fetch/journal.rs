@@ -53,6 +53,8 @@ pub(super) struct Journal {
 const OPEN: u8 = 0;
 const KEPT: u8 = 1;
 const CAUSES: u8 = 2;
+/// Different causes that a byte can tell apart.
+const MOST_CAUSES: usize = (u8::MAX - CAUSES) as usize + 1;
 
 impl Journal {
     /// Opens the journal of `folder`, or begins it.
@@ -152,13 +154,14 @@ impl Journal {
             Fate::Failed(cause) => {
                 let known = self.causes.iter().position(|&known| known == cause);
                 let index = known.unwrap_or_else(|| {
-                    self.causes.push(cause);
+                    // Servers answer with fewer different codes; those of a list that has more count as the
+                    // last.
+                    if self.causes.len() < MOST_CAUSES {
+                        self.causes.push(cause);
+                    }
                     self.causes.len() - 1
                 });
-                // There are fewer than 254 causes and status codes in use; one more counts as the last.
-                u8::try_from(index)
-                    .unwrap_or(u8::MAX)
-                    .saturating_add(CAUSES)
+                index as u8 + CAUSES
             }
         };
         *self.fates.get_mut(usize::try_from(row).ok()?)? = code;
@@ -375,6 +378,23 @@ mod tests {
         let journal = Journal::open(folder.path(), &header()).expect("a journal");
         // The last line about a row counts.
         assert_eq!(journal.fate(5), Fate::Kept);
+    }
+
+    #[test]
+    fn more_causes_than_a_byte_holds_are_counted_all_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let many = Header {
+            rows: 600,
+            ..header()
+        };
+        let mut journal = Journal::open(folder.path(), &many).expect("a journal");
+        for row in 0..600 {
+            let status = Cause::Status(100 + row as u16);
+            journal.failed(row, &Failure::new(status, ""));
+        }
+        let failed = journal.tally().failed;
+        assert_eq!(failed.len(), MOST_CAUSES);
+        assert_eq!(failed.iter().map(|(_, rows)| rows).sum::<u64>(), 600);
     }
 
     #[test]

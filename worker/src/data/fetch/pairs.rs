@@ -23,8 +23,9 @@ use super::picture::{PictureOptions, Resize, to_jpeg};
 use super::report::PairsReport;
 use super::request::{Answer, RequestOptions, ask, client, is_web};
 use super::shelf::Shelf;
-use crate::image::{decode, ends_early};
-use crate::progress::{Progress, bytes, duration, grouped};
+use crate::data::budget::{Budget, DECODE_MEMORY};
+use crate::image::ends_early;
+use crate::progress::{Progress, bytes, grouped};
 
 /// Rows that are looked ahead, so that a host with many rows holds up no other. Some 200 bytes each.
 const WINDOW: usize = 1 << 16;
@@ -147,6 +148,7 @@ struct Run<'a> {
     rows: u64,
     next_row: u64,
     pixels: Arc<Semaphore>,
+    budget: Arc<Budget>,
     tasks: JoinSet<Done>,
     stop: watch::Sender<bool>,
     writing: Option<JoinHandle<Result<()>>>,
@@ -177,6 +179,7 @@ impl<'a> Run<'a> {
             rows,
             next_row: 0,
             pixels: Arc::new(Semaphore::new(options.threads.max(1))),
+            budget: Arc::new(Budget::new(DECODE_MEMORY)),
             tasks: JoinSet::new(),
             stop: watch::Sender::new(false),
             writing: None,
@@ -191,9 +194,7 @@ impl<'a> Run<'a> {
     async fn go(&mut self) -> Result<bool> {
         let mut interrupt = Interrupt::listen()?;
         let mut progress = Progress::new();
-        let before = self.journal.tally();
-        let open = before.open;
-        let began = Instant::now();
+        let open = self.journal.tally().open;
         let mut result = loop {
             if let Err(error) = self.read_on() {
                 break Err(error);
@@ -205,7 +206,7 @@ impl<'a> Run<'a> {
             if let Err(error) = self.note().await {
                 break Err(error);
             }
-            progress.say(|| self.line(open, began.elapsed()));
+            progress.update(self.settled, open, |seconds| self.line(open, seconds));
             let tick = Instant::now() + Duration::from_millis(100);
             let wake = wake.map_or(tick, |wake| wake.min(tick)).into();
             tokio::select! {
@@ -266,7 +267,7 @@ impl<'a> Run<'a> {
             };
             let place = self.shelf.place(row)?;
             if self.shelf.was_there(row)
-                && let Some(length) = whole_image(&place)
+                && let Some(length) = self.whole_image(&place)
             {
                 self.keep(row, length);
                 continue;
@@ -297,7 +298,8 @@ impl<'a> Run<'a> {
                             continue;
                         }
                     };
-                    let (client, pixels) = (self.client.clone(), Arc::clone(&self.pixels));
+                    let client = self.client.clone();
+                    let (pixels, budget) = (Arc::clone(&self.pixels), Arc::clone(&self.budget));
                     let request = self.options.request.clone();
                     let picture = self.options.picture;
                     let mut stop = self.stop.subscribe();
@@ -309,7 +311,7 @@ impl<'a> Run<'a> {
                                 return Done { job: *job, outcome };
                             }
                         };
-                        let outcome = keep(answer, picture, place, pixels).await;
+                        let outcome = keep(answer, picture, place, pixels, budget).await;
                         Done { job: *job, outcome }
                     });
                 }
@@ -367,6 +369,13 @@ impl<'a> Run<'a> {
         None
     }
 
+    /// Length of a file that is an image. It was renamed into place when it was whole, but a power cut may
+    /// have taken its contents.
+    fn whole_image(&self, path: &Path) -> Option<u64> {
+        let bytes = std::fs::read(path).ok()?;
+        (!ends_early(&bytes) && self.budget.decode(&bytes).is_ok()).then_some(bytes.len() as u64)
+    }
+
     fn keep(&mut self, row: u64, bytes: u64) {
         self.journal.kept(row, bytes);
         self.settled += 1;
@@ -404,22 +413,12 @@ impl<'a> Run<'a> {
         self.journal.batch().write(Some(&self.images))
     }
 
-    fn line(&self, open: u64, elapsed: Duration) -> String {
-        let seconds = elapsed.as_secs_f64().max(1e-9);
-        let rate = self.settled as f64 / seconds;
+    fn line(&self, open: u64, seconds: f64) -> String {
         let left = open.saturating_sub(self.settled);
-        let eta = if self.settled == 0 {
-            "? left".to_owned()
-        } else {
-            format!(
-                "{} left",
-                duration(Duration::from_secs_f64(left as f64 / rate))
-            )
-        };
         format!(
-            "{}: {} of {} rows, {} failed, {:.0} images/s, {}/s, {eta}",
+            "{}: {} of {} rows, {} failed, {:.0} images/s, {}/s",
             self.options.pairs.name(),
-            grouped(self.rows - left),
+            grouped(self.rows.saturating_sub(left)),
             grouped(self.rows),
             grouped(self.settled - self.kept),
             self.kept as f64 / seconds,
@@ -434,6 +433,7 @@ async fn keep(
     picture: PictureOptions,
     place: PathBuf,
     pixels: Arc<Semaphore>,
+    budget: Arc<Budget>,
 ) -> Outcome {
     let body = match answer {
         Answer::Body(body) => body,
@@ -445,7 +445,7 @@ async fn keep(
     let permit = pixels.acquire_owned().await;
     let kept = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let jpeg = match to_jpeg(body, picture) {
+        let jpeg = match to_jpeg(body, picture, &budget) {
             Ok(jpeg) => jpeg,
             Err(failure) => return Outcome::Failed(failure, None),
         };
@@ -470,13 +470,6 @@ fn address(text: &str) -> Result<Url, Failure> {
         return Err(Failure::new(Cause::Url, scheme));
     }
     Ok(url)
-}
-
-/// Length of a file that is an image. It was renamed into place when it was whole, but a power cut may
-/// have taken its contents.
-fn whole_image(path: &Path) -> Option<u64> {
-    let bytes = std::fs::read(path).ok()?;
-    (!ends_early(&bytes) && decode(&bytes).is_ok()).then_some(bytes.len() as u64)
 }
 
 /// The pause before the next try: doubled each time, and spread between half and one and a half by the

@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use mozjpeg::{ColorSpace, Compress};
 
 use super::cause::{Cause, Failure};
-use crate::image::{DecodeError, Filter, Format, Picture, decode, ends_early, resize};
+use crate::data::budget::Budget;
+use crate::image::{DecodeError, Filter, Format, Picture, ends_early, resize};
 
 /// Which side of an image decides how large it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,20 +28,19 @@ pub struct PictureOptions {
     pub min_side: usize,
 }
 
-/// Decodes an image, and gives the JPEG to keep: the bytes as they are if they are a JPEG of the right
-/// size, a new one otherwise.
-pub(super) fn to_jpeg(bytes: Vec<u8>, options: PictureOptions) -> Result<Vec<u8>, Failure> {
+/// Decodes an image, within what may be held of pictures at one time, and gives the JPEG to keep: the bytes
+/// as they are if they are a JPEG of the right size, a new one otherwise.
+pub(super) fn to_jpeg(
+    bytes: Vec<u8>,
+    options: PictureOptions,
+    budget: &Budget,
+) -> Result<Vec<u8>, Failure> {
     if ends_early(&bytes) {
         return Err(Failure::new(Cause::Broken, "it ends early"));
     }
-    let picture = match catch_unwind(AssertUnwindSafe(|| decode(&bytes))) {
-        Ok(Ok(picture)) => picture,
-        Ok(Err(error)) => return Err(refused(&error)),
-        Err(_) => return Err(Failure::new(Cause::Broken, "the decoder gave up")),
-    };
+    let (picture, _share) = budget.decode(&bytes).map_err(|error| refused(&error))?;
     let (width, height) = (picture.width, picture.height);
-    let shorter = width.min(height);
-    if shorter == 0 || shorter < options.min_side {
+    if width.min(height) < options.min_side {
         return Err(Failure::new(
             Cause::TooSmall,
             format!("{width} x {height} pixels"),
@@ -102,6 +102,8 @@ fn encode(picture: &Picture, quality: u8) -> Result<Vec<u8>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::budget::DECODE_MEMORY;
+    use crate::image::decode;
 
     const PHOTO: &[u8] = include_bytes!("../../../tests/golden/images/images/src/rgb420.jpg");
     const PALETTE: &[u8] = include_bytes!("../../../tests/golden/images/images/src/palette.png");
@@ -111,6 +113,10 @@ mod tests {
         quality: 95,
         min_side: 0,
     };
+
+    fn jpeg(bytes: &[u8], options: PictureOptions) -> Result<Vec<u8>, Failure> {
+        to_jpeg(bytes.to_vec(), options, &Budget::new(DECODE_MEMORY))
+    }
 
     #[test]
     fn sides_are_scaled_together_and_never_up() {
@@ -126,14 +132,14 @@ mod tests {
 
     #[test]
     fn a_jpeg_is_kept_as_it_came() {
-        let kept = to_jpeg(PHOTO.to_vec(), AS_IS).expect("a photo");
+        let kept = jpeg(PHOTO, AS_IS).expect("a photo");
         assert!(kept == PHOTO);
     }
 
     #[test]
     fn others_become_jpegs_that_look_alike() {
         let before = decode(PALETTE).expect("a picture");
-        let kept = to_jpeg(PALETTE.to_vec(), AS_IS).expect("a picture");
+        let kept = jpeg(PALETTE, AS_IS).expect("a picture");
         assert_eq!(Format::of(&kept), Some(Format::Jpeg));
         let after = decode(&kept).expect("a JPEG");
         assert_eq!((after.width, after.height), (before.width, before.height));
@@ -149,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_no_image_to_keep_is_said() {
-        let why = |bytes: &[u8], options| to_jpeg(bytes.to_vec(), options).map_err(|why| why.cause);
+        let why = |bytes: &[u8], options| jpeg(bytes, options).map_err(|why| why.cause);
         assert_eq!(why(b"", AS_IS), Err(Cause::NotAnImage));
         assert_eq!(why(b"<html>", AS_IS), Err(Cause::NotAnImage));
         let half = &PHOTO[..PHOTO.len() / 2];

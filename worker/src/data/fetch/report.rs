@@ -112,7 +112,7 @@ impl PairsReport {
             bytes(self.kept_bytes as f64),
             grouped(self.failed_rows()),
             grouped(self.open),
-            duration(Duration::from_secs_f64(self.seconds)),
+            duration(self.seconds),
         );
         let width = self.failed.iter().map(|count| grouped(count.rows).len());
         let width = width.max().unwrap_or(0);
