@@ -1,9 +1,12 @@
 //! `rocket-worker data check` of an experiment's data: what is wrong is found, named and counted.
 
+mod data_support;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use data_support::{Folder, yfcc, zip};
 use rocket_worker::data::npy_write::{DictsWriter, Field};
 use rocket_worker::image::decode;
 
@@ -233,6 +236,66 @@ fn a_sample_of_the_samples_is_chosen_by_its_seed() {
     assert_eq!(first.lines().count(), 20);
     assert_eq!(first, list("1"));
     assert_ne!(first, list("2"));
+}
+
+/// Archives as strangers make them: each says in words what is wrong with it, and takes no memory to speak of.
+#[test]
+fn archives_that_are_missing_cut_or_bombs_are_named() {
+    let folder = Folder::new();
+    let zeros = vec![0; 300 << 20];
+    let bomb = zip(&[("002.jpg+", &zeros)]);
+    drop(zeros);
+    assert!(bomb.len() < 1 << 20);
+    let whole = zip(&[("001.jpg", PHOTO), ("002.jpg+", GRAY)]);
+    folder.write("y/images/00/000.zip", &whole);
+    folder.write("y/images/00/001.zip", &bomb);
+    folder.write("y/images/00/002.zip", &whole[..whole.len() / 2]);
+    folder.write("y/images/00/004.zip", zip(&[("../002.jpg", GRAY)]));
+    let ids = [1, 2, 3, 1002, 2002, 3002, 4002];
+    let list: Vec<(u32, &str, &str)> = ids.iter().map(|&id| (id, "title", "")).collect();
+    folder.write("list.pkl", yfcc(&list));
+    let flags = [
+        "--dataset",
+        "yfcc15m",
+        "--root",
+        "y",
+        "--metadata",
+        "list.pkl",
+        "--threads",
+        "1",
+    ];
+    let outcome = run(&folder.path("."), &flags);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.err);
+    insta::assert_snapshot!(without_times(&outcome.out));
+}
+
+/// A read that never ends, as of a dead network file system (here of a pipe that nobody writes to).
+#[test]
+fn a_file_system_that_does_not_answer_is_named() {
+    let folder = Folder::new();
+    folder.write("images/a.jpg", PHOTO);
+    let pipe = folder.path("images/dead.jpg");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    folder.write("list.tsv", "a.jpg\tx\ndead.jpg\tx\n");
+    let flags = [
+        "--dataset",
+        "filelist",
+        "--root",
+        "images",
+        "--metadata",
+        "list.tsv",
+        "--set",
+        "data.read_timeout_seconds=0.5",
+    ];
+    let outcome = run(&folder.path("."), &flags);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.out);
+    assert!(
+        outcome
+            .err
+            .starts_with("error: 'images/dead.jpg' has not answered for"),
+        "{}",
+        outcome.err
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ pub(super) struct Subject {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Without an experiment: the format, as in data.dataset.
-    #[arg(long, value_name = "FORMAT", requires = "root")]
+    #[arg(long, value_name = "FORMAT")]
     dataset: Option<String>,
     /// Without an experiment: folder of the images, as in data.root.
     #[arg(long, value_name = "FOLDER", requires = "dataset")]
@@ -33,7 +33,7 @@ impl Subject {
     pub(super) fn experiment(&self, file: Option<&PathBuf>) -> Result<Experiment> {
         let usage = |what: &str| {
             Error::new(ExitKind::Usage, what)
-                .hint("name an experiment, or give --dataset, --root and --metadata")
+                .hint("name an experiment, or give --dataset with --root and --metadata, as far as the format has them")
         };
         match (file, &self.dataset) {
             (Some(_), Some(_)) => {
