@@ -19,6 +19,6 @@ pub mod yfcc15m;
 
 pub use bad::LoadError;
 pub use batch::HostBatch;
-pub use loader::{Counters, Loader, LoaderOptions};
+pub use loader::{Counters, Loader, LoaderOptions, views};
 pub use order::{GlobalPosition, Order};
 pub use sample::BadSample;

@@ -9,14 +9,13 @@ use anyhow::Result;
 use rocket_common::atomic;
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{Base, Experiment};
 
 use super::subject::Subject;
 use crate::data::check::{CheckOptions, CheckReport, Problem, Sheet, Stage, check};
 use crate::data::source::{self, Source};
-use crate::image::{ImageViews, Picture};
+use crate::data::views;
+use crate::image::Picture;
 use crate::progress::{Progress, bytes, grouped};
-use crate::text::CaptionViews;
 
 /// What to look at, and how.
 #[derive(Debug, clap::Args)]
@@ -79,11 +78,11 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
     let source = source::open(&experiment.data)?;
     let name = experiment.data.dataset.name();
     // What cannot be drawn is said before hours are spent.
-    let views = args
-        .sheet
-        .as_ref()
-        .map(|_| views(&experiment))
-        .transpose()?;
+    let drawn = args.sheet.as_ref().map(|path| {
+        let (images, captions) = views(&experiment)?;
+        anyhow::Ok((path, images, captions))
+    });
+    let drawn = drawn.transpose()?;
     let options = CheckOptions {
         sample: args.sample,
         seed: args.seed,
@@ -105,12 +104,13 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
     if let Some(path) = &args.list {
         list(path, &report, &*source)?;
     }
-    if let (Some(path), Some((images, captions))) = (&args.sheet, &views) {
+    if let Some((path, images, captions)) = &drawn {
         let sheet = Sheet {
             source: &*source,
             dataset: name,
             rows: args.sheet_samples,
-            seed: args.seed,
+            choice: args.seed,
+            seed: experiment.seed,
             epoch: 0,
             images,
             captions,
@@ -157,20 +157,6 @@ fn watch(source: &Arc<dyn Source>) {
                 }
             }
         });
-}
-
-/// The views that the experiment trains on.
-fn views(experiment: &Experiment) -> Result<(ImageViews, CaptionViews)> {
-    let augmented = match experiment.model.base {
-        Some(Base::Clip) => 0,
-        _ => experiment.augment.num_augs,
-    };
-    let side = usize::try_from(experiment.image_size()).unwrap_or(0);
-    let sampling = experiment.data.caption_sampling;
-    Ok((
-        ImageViews::new(&experiment.augment, side, augmented)?,
-        CaptionViews::new(&experiment.text, sampling, augmented)?,
-    ))
 }
 
 fn list(path: &Path, report: &CheckReport, source: &dyn Source) -> Result<()> {

@@ -18,7 +18,9 @@ pub struct Sheet<'a> {
     pub dataset: &'a str,
     /// Samples.
     pub rows: u64,
-    /// Which ones, and of which random numbers their views are.
+    /// Which ones.
+    pub choice: u64,
+    /// Of which random numbers their views are.
     pub seed: u64,
     /// The epoch whose views are drawn.
     pub epoch: u64,
@@ -71,7 +73,7 @@ impl Sheet<'_> {
     pub fn draw(&self) -> Picture {
         let letters = Letters::new();
         let all = self.source.len() as u64;
-        let chosen = choose(all, self.rows.min(all), self.seed);
+        let chosen = choose(all, self.rows.min(all), self.choice);
         let cards: Vec<Card> = chosen
             .iter()
             .map(|&sample| self.card(&letters, sample))
