@@ -220,4 +220,3 @@ pub(crate) fn torch_pickle() -> Target {
     target.read = pickles(Dialect::Torch);
     target
 }
-
