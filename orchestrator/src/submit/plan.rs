@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{BackendKind, Experiment};
+use rocket_common::experiment::{BackendKind, Eval, Experiment};
 use rocket_common::run_dir::{self, Reproduces, SweepPoint};
 
 use super::ground::Programs;
@@ -228,7 +228,8 @@ impl Ground {
     }
 }
 
-/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it.
+/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it. Without
+/// the files of the default names, published labels and prompts are used.
 fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -> Result<()> {
     let eval = &experiment.eval;
     if experiment.command.is_some() || eval.datasets.is_empty() {
@@ -239,7 +240,11 @@ fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -
         ("eval.labels", &eval.labels),
         ("eval.templates", &eval.templates),
     ];
+    let default = Eval::default();
     for (key, path) in keys {
+        if *path == default.labels || *path == default.templates {
+            continue;
+        }
         if path.is_relative() && !pin::contains(source.repository(), pinned, path)? {
             return Err(Error::new(
                 ExitKind::Experiment,

@@ -1,7 +1,11 @@
-//! `rocket-worker data`: what is done to data sets before they are trained on. One subcommand a file.
+//! `rocket-worker data`: what is done to data sets before they are trained on or scored. One subcommand a
+//! file.
 
+mod check;
+mod check_catalog;
 mod make_yfcc15m;
 mod prepare;
+mod prepare_eval;
 mod progress;
 
 use anyhow::Result;
@@ -16,8 +20,12 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Say which evaluation sets are ready, missing or malformed.
+    Check(check::Args),
     /// Make the index of an experiment's data set, which all ranks of a node share.
     Prepare(prepare::Args),
+    /// Turn an evaluation set's published archives into folders of classes.
+    PrepareEval(prepare_eval::Args),
     /// Make YFCC15M's list of samples from what Flickr and OpenAI published.
     MakeYfcc15m(make_yfcc15m::Args),
 }
@@ -28,7 +36,9 @@ enum Command {
 /// Its own.
 pub fn run(args: &Args) -> Result<ExitKind> {
     match &args.command {
+        Command::Check(args) => check::run(args),
         Command::Prepare(args) => prepare::run(args),
+        Command::PrepareEval(args) => prepare_eval::run(args),
         Command::MakeYfcc15m(args) => make_yfcc15m::run(args),
     }
 }

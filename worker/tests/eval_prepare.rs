@@ -1,0 +1,677 @@
+//! `rocket-worker data prepare-eval`: archives as they are published become folders of classes. The
+//! archives here have every class, and an image or two of each; those with MATLAB's and HDF5 files
+//! are made by Python (`eval_published.rs`).
+
+mod eval_support;
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use eval_support::{no_decode, write_json};
+use rocket_worker::eval::prepare::{RECIPES, Record};
+use rocket_worker::eval::{Catalog, EvalSet, Labels, Split, Templates, published};
+use serde_json::json;
+use tempfile::TempDir;
+
+/// Files of an archive.
+type Entries = Vec<(String, Vec<u8>)>;
+
+fn tar(entries: &Entries) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive
+            .append_data(&mut header, name, bytes.as_slice())
+            .expect("appended");
+    }
+    archive.into_inner().expect("an archive")
+}
+
+fn tar_gz(entries: &Entries) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(&tar(entries)).expect("packed");
+    packed.finish().expect("packed")
+}
+
+fn zip(entries: &Entries) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, bytes) in entries {
+        archive
+            .start_file(name.as_str(), zip::write::SimpleFileOptions::default())
+            .expect("started");
+        archive.write_all(bytes).expect("written");
+    }
+    archive.finish().expect("an archive").into_inner()
+}
+
+/// A source folder, a destination, and a catalog that leads there.
+struct Prepare {
+    dir: TempDir,
+    set: &'static str,
+}
+
+impl Prepare {
+    fn new(set: &'static str) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::create_dir(dir.path().join("source")).expect("created");
+        Self { dir, set }
+    }
+
+    fn source(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+
+    fn dest(&self) -> PathBuf {
+        self.dir.path().join("data").join(self.set)
+    }
+
+    fn put(&self, file: &str, bytes: &[u8]) {
+        let path = self.source().join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("created");
+        fs::write(path, bytes).expect("written");
+    }
+
+    /// Code, stdout and stderr, the temporary folder left out.
+    fn run(&self, more: &[&str]) -> (Option<i32>, String, String) {
+        fs::create_dir_all(self.dir.path().join("data")).expect("created");
+        let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
+            .args(["data", "prepare-eval", self.set])
+            .args([self.source(), self.dest()])
+            .args(more)
+            .output()
+            .expect("rocket-worker starts");
+        let plain = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes).replace(&self.dir.path().display().to_string(), "[DIR]")
+        };
+        (
+            output.status.code(),
+            plain(&output.stdout),
+            plain(&output.stderr),
+        )
+    }
+
+    #[track_caller]
+    fn succeeds(&self) -> String {
+        let (code, out, err) = self.run(&[]);
+        assert_eq!(code, Some(0), "{err}");
+        out
+    }
+
+    #[track_caller]
+    fn fails(&self) -> String {
+        let (code, _, err) = self.run(&[]);
+        assert_ne!(code, Some(0));
+        err
+    }
+
+    fn record(&self) -> Record {
+        let text = fs::read(self.dest().join("prepared.json")).expect("a record");
+        serde_json::from_slice(&text).expect("a record")
+    }
+
+    fn read(&self, file: &str) -> Vec<u8> {
+        fs::read(self.dest().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+    }
+
+    /// The set as the repository's catalog opens it.
+    fn open(&self, split: Split) -> EvalSet {
+        let entry = {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset_catalog.json");
+            let all: serde_json::Value =
+                serde_json::from_slice(&fs::read(file).expect("a catalog")).expect("JSON");
+            let mut entry = all[self.set].clone();
+            entry["path"] = self.dest().display().to_string().into();
+            entry
+        };
+        let catalog = self.dir.path().join("catalog.json");
+        write_json(&catalog, &json!({self.set: entry}));
+        let none = Path::new("/nowhere.json");
+        EvalSet::open_split(
+            self.set,
+            split,
+            &Catalog::load(&catalog, self.dir.path()).expect("a catalog"),
+            &Labels::load_if_there(none).expect("labels"),
+            &Templates::load_if_there(none).expect("prompts"),
+            no_decode(),
+        )
+        .unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// All classes have images, and sorted folders are in the order of the labels, for programs that
+    /// go by that.
+    #[track_caller]
+    fn assert_ordered(&self, split: Split) {
+        let open = self.open(split);
+        let targets: Vec<usize> = (0..open.samples.len())
+            .map(|i| open.samples.target(i))
+            .collect();
+        assert!(targets.is_sorted(), "{}: {targets:?}", self.set);
+        let last = open.class_names.len() - 1;
+        assert_eq!((targets.first(), targets.last()), (Some(&0), Some(&last)));
+    }
+}
+
+/// An image, which nothing looks into.
+fn image(name: &str) -> (String, Vec<u8>) {
+    (name.to_owned(), format!("image {name}").into_bytes())
+}
+
+fn text(name: &str, lines: &[String]) -> (String, Vec<u8>) {
+    (name.to_owned(), (lines.join("\n") + "\n").into_bytes())
+}
+
+fn folders(set: &str, write: impl Fn(&str) -> String) -> Vec<String> {
+    match &published::facts(set).expect("facts").folders {
+        Some(folders) => folders.clone(),
+        None => {
+            let names = published::class_names(set).expect("names");
+            names.iter().map(|name| write(name)).collect()
+        }
+    }
+}
+
+fn underscored(name: &str) -> String {
+    name.replace(' ', "_")
+}
+
+#[test]
+fn every_set_that_is_not_special_has_a_recipe() {
+    let recipes: Vec<&str> = RECIPES.iter().map(|recipe| recipe.set).collect();
+    let sets: Vec<&str> = published::names()
+        .filter(|set| !rocket_worker::eval::special::SETS.contains(set))
+        .collect();
+    assert_eq!(recipes, sets);
+}
+
+#[test]
+fn food101_goes_by_its_lists() {
+    let this = Prepare::new("food101");
+    let classes = folders("food101", underscored);
+    let mut entries = Entries::new();
+    let mut lists = [Vec::new(), Vec::new()];
+    for class in &classes {
+        for i in 0..3 {
+            entries.push(image(&format!("food-101/images/{class}/{i}.jpg")));
+            lists[usize::from(i == 2)].push(format!("{class}/{i}"));
+        }
+    }
+    entries.push(text("food-101/meta/train.txt", &lists[0]));
+    entries.push(text("food-101/meta/test.txt", &lists[1]));
+    this.put("food-101.tar.gz", &tar_gz(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    assert_eq!(
+        this.read("test/apple_pie/2.jpg"),
+        image("food-101/images/apple_pie/2.jpg").1
+    );
+    this.assert_ordered(Split::Test);
+    this.assert_ordered(Split::Train);
+    // A second call finds it done.
+    insta::assert_snapshot!(this.succeeds(), @"");
+}
+
+#[test]
+fn cub200_goes_by_its_lists() {
+    let this = Prepare::new("cub200");
+    let names = published::class_names("cub200").expect("names");
+    let mut entries = Entries::new();
+    let (mut images, mut splits) = (Vec::new(), Vec::new());
+    for (name, number) in names.iter().zip(1..) {
+        for train in [0, 1] {
+            let path = format!("{number:03}.{}/a_{train}.jpg", underscored(name));
+            entries.push(image(&format!("CUB_200_2011/images/{path}")));
+            images.push(format!("{} {path}", images.len() + 1));
+            splits.push(format!("{} {train}", images.len()));
+        }
+    }
+    entries.push(text("CUB_200_2011/images.txt", &images));
+    entries.push(text("CUB_200_2011/train_test_split.txt", &splits));
+    this.put("CUB_200_2011.tgz", &tar_gz(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    assert!(
+        this.dest()
+            .join("val/001.Black_footed_Albatross/a_0.jpg")
+            .is_file()
+    );
+    this.assert_ordered(Split::Test);
+}
+
+#[test]
+fn aircraft_dtd_and_pets_go_by_their_lists() {
+    let this = Prepare::new("aircraft");
+    let variants = published::class_names("aircraft").expect("names");
+    let mut entries = Entries::new();
+    for (split, offset) in [("train", 0), ("val", 100), ("test", 200)] {
+        let lines: Vec<String> = variants
+            .iter()
+            .zip(offset..)
+            .map(|(variant, i)| format!("{i:07} {variant}"))
+            .collect();
+        entries.push(text(
+            &format!("fgvc-aircraft-2013b/data/images_variant_{split}.txt"),
+            &lines,
+        ));
+    }
+    entries.extend((0..300).map(|i| image(&format!("fgvc-aircraft-2013b/data/images/{i:07}.jpg"))));
+    this.put("fgvc-aircraft-2013b.tar.gz", &tar_gz(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    assert!(this.dest().join("test/F-16A-B/0000272.jpg").is_file());
+    this.assert_ordered(Split::Test);
+
+    // Unpacked, as a folder.
+    let this = Prepare::new("dtd");
+    let classes = folders("dtd", str::to_owned);
+    for (split, i) in [("train", 0), ("val", 1), ("test", 2)] {
+        let lines: Vec<String> = classes.iter().map(|c| format!("{c}/{c}_{i}.jpg")).collect();
+        let (name, bytes) = text(&format!("dtd/labels/{split}1.txt"), &lines);
+        this.put(&name, &bytes);
+        lines
+            .iter()
+            .for_each(|line| this.put(&format!("dtd/images/{line}"), b"image"));
+    }
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+
+    let this = Prepare::new("pets");
+    let classes = folders("pets", underscored);
+    let mut images = Entries::new();
+    let mut annotations = Entries::new();
+    for (list, i) in [("trainval", 1), ("test", 20)] {
+        let lines: Vec<String> = classes.iter().map(|c| format!("{c}_{i} 1 1 1")).collect();
+        annotations.push(text(&format!("annotations/{list}.txt"), &lines));
+        images.extend(
+            classes
+                .iter()
+                .map(|c| image(&format!("images/{c}_{i}.jpg"))),
+        );
+    }
+    // What macOS leaves behind, and what the archive has besides.
+    images.push(image("images/._Abyssinian_1.jpg"));
+    images.push(("images/Abyssinian_34.mat".to_owned(), Vec::new()));
+    this.put("images.tar.gz", &tar_gz(&images));
+    this.put("annotations.tar.gz", &tar_gz(&annotations));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+}
+
+#[test]
+fn caltech101_eurosat_and_resisc45_are_split_the_same_way_everywhere() {
+    let this = Prepare::new("caltech101");
+    let classes = folders("caltech101", str::to_owned);
+    let names = |class: &String| {
+        (0..32)
+            .map(move |i| format!("101_ObjectCategories/{class}/image_{i:04}.jpg"))
+            .collect::<Vec<_>>()
+    };
+    let inner: Entries = classes
+        .iter()
+        .flat_map(names)
+        .map(|name| image(&name))
+        .collect();
+    // An archive within an archive.
+    let outer = vec![(
+        "caltech-101/101_ObjectCategories.tar.gz".to_owned(),
+        tar_gz(&inner),
+    )];
+    this.put("caltech-101.zip", &zip(&outer));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+    let list = |folder: &str| {
+        let mut files: Vec<String> = fs::read_dir(this.dest().join(folder))
+            .expect("a folder")
+            .map(|e| {
+                e.expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    // Those of the largest digests.
+    assert_eq!(list("test/Faces"), CALTECH_FACES);
+
+    let this = Prepare::new("eurosat");
+    let classes = folders("eurosat", str::to_owned);
+    let names = |class: &String| {
+        (0..1502)
+            .map(move |i| format!("2750/{class}/{class}_{i}.jpg"))
+            .collect::<Vec<_>>()
+    };
+    let entries: Entries = classes
+        .iter()
+        .flat_map(names)
+        .map(|name| (name, vec![1]))
+        .collect();
+    this.put("EuroSAT.zip", &zip(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    // Sorted as text: '998' and '999' come last, 1,500 are taken.
+    assert!(!this.dest().join("val/River/River_999.jpg").exists());
+    assert!(this.dest().join("val/River/River_997.jpg").exists());
+    this.assert_ordered(Split::Test);
+
+    let this = Prepare::new("resisc45");
+    for class in folders("resisc45", underscored) {
+        for i in 1..=10 {
+            this.put(
+                &format!("NWPU-RESISC45/{class}/{class}_{i:03}.jpg"),
+                b"image",
+            );
+        }
+    }
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+    let test = |class: &str| {
+        let mut files: Vec<String> = fs::read_dir(this.dest().join("test").join(class))
+            .expect("a folder")
+            .map(|e| {
+                e.expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
+        files.sort();
+        files
+    };
+    // Python: r = random.Random(42), then r.shuffle of each class's ten files; the last two of ten.
+    assert_eq!([test("airplane"), test("wetland")], RESISC45);
+}
+
+const CALTECH_FACES: [&str; 2] = ["image_0023.jpg", "image_0026.jpg"];
+const RESISC45: [[&str; 2]; 2] = [
+    ["airplane_001.jpg", "airplane_002.jpg"],
+    ["wetland_001.jpg", "wetland_007.jpg"],
+];
+
+/// A PPM of two pixels.
+const PPM: &[u8] = b"P6\n# a comment\n2 1\n255\n\x01\x02\x03\xFF\xFE\xFD";
+
+#[test]
+fn gtsrb_becomes_png_without_loss() {
+    let this = Prepare::new("gtsrb");
+    let train: Entries = (0..43)
+        .map(|class| {
+            (
+                format!("GTSRB/Training/{class:05}/00000_00000.ppm"),
+                PPM.to_vec(),
+            )
+        })
+        .collect();
+    this.put("GTSRB-Training_fixed.zip", &zip(&train));
+    let test: Entries = (0..43)
+        .map(|i| (format!("GTSRB/Final_Test/Images/{i:05}.ppm"), PPM.to_vec()))
+        .collect();
+    this.put("GTSRB_Final_Test_Images.zip", &zip(&test));
+    let mut lines = vec!["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId".to_owned()];
+    lines.extend((0..43).map(|i| format!("{i:05}.ppm;2;1;0;0;1;0;{}\r", 42 - i)));
+    this.put(
+        "GTSRB_Final_Test_GT.zip",
+        &zip(&vec![text("GT-final_test.csv", &lines)]),
+    );
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+    let picture = rocket_worker::image::decode(&this.read("test/00042/00000.png")).expect("a PNG");
+    assert_eq!((picture.width, picture.height), (2, 1));
+    assert_eq!(picture.data, [1, 2, 3, 255, 254, 253]);
+}
+
+#[test]
+fn kitti_goes_by_the_nearest_vehicle() {
+    let this = Prepare::new("kitti_distance");
+    let line =
+        |kind: &str, z: f64| format!("{kind} 0.0 0 -1.5 1 2 3 4 1.5 1.6 3.9 0.5 1.7 {z} -1.6");
+    let mut images = Entries::new();
+    let mut labels = Entries::new();
+    for i in 0..40 {
+        let objects = match i % 4 {
+            0 => vec![line("Car", 30.0), line("Pedestrian", 2.0)],
+            1 => vec![line("Car", 30.0), line("Truck", 15.5)],
+            2 => vec![line("Van", 8.0), line("Car", 9.0)],
+            _ => vec![line("DontCare", 1.0)],
+        };
+        images.push(image(&format!("training/image_2/{i:06}.png")));
+        images.push(image(&format!("testing/image_2/{i:06}.png")));
+        labels.push(text(&format!("training/label_2/{i:06}.txt"), &objects));
+    }
+    this.put("data_object_image_2.zip", &zip(&images));
+    this.put("data_object_label_2.zip", &zip(&labels));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    let open = this.open(Split::Train);
+    assert!(
+        (0..open.samples.len())
+            .map(|i| open.samples.target(i))
+            .is_sorted()
+    );
+    for (i, class) in ["above_20", "below_20", "below_8", "no_vehicle"]
+        .iter()
+        .enumerate()
+    {
+        let there = |split: &str| {
+            this.dest()
+                .join(format!("{split}/{class}/{i:06}.png"))
+                .exists()
+        };
+        assert!(there("train") || there("val"), "{class}");
+    }
+}
+
+#[test]
+fn country211_and_sst2_lie_as_they_are_used() {
+    let this = Prepare::new("country211");
+    let mut entries = Entries::new();
+    for code in folders("country211", str::to_owned) {
+        entries.extend(
+            ["train", "valid", "test"].map(|s| image(&format!("country211/{s}/{code}/a.jpg"))),
+        );
+    }
+    this.put("country211.tgz", &tar_gz(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+
+    let this = Prepare::new("rendered_sst2");
+    let mut entries = Entries::new();
+    for class in ["negative", "positive"] {
+        entries.extend(
+            ["train", "valid", "test"].map(|s| image(&format!("rendered-sst2/{s}/{class}/0.png"))),
+        );
+    }
+    this.put("rendered-sst2.tgz", &tar_gz(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+}
+
+#[test]
+fn clevr_becomes_a_file_list() {
+    let this = Prepare::new("clevr_counts");
+    let mut entries = Entries::new();
+    for split in ["train", "val"] {
+        let mut scenes = Vec::new();
+        for objects in 3..=10 {
+            let file = format!("CLEVR_{split}_{objects:06}.png");
+            entries.push(image(&format!("CLEVR_v1.0/images/{split}/{file}")));
+            let objects = vec![json!({"shape": "cube"}); objects];
+            scenes.push(json!({"image_filename": file, "objects": objects, "split": split}));
+        }
+        let scenes = json!({"info": {}, "scenes": scenes}).to_string();
+        entries.push((
+            format!("CLEVR_v1.0/scenes/CLEVR_{split}_scenes.json"),
+            scenes.into_bytes(),
+        ));
+    }
+    entries.push(image("CLEVR_v1.0/images/test/CLEVR_test_000000.png"));
+    this.put("CLEVR_v1.0.zip", &zip(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    let open = this.open(Split::Test);
+    let targets: Vec<usize> = (0..8).map(|i| open.samples.target(i)).collect();
+    assert_eq!(targets, [1, 2, 3, 4, 5, 6, 7, 0]);
+    assert_eq!(
+        this.read("images/val/CLEVR_val_000003.png"),
+        image("CLEVR_v1.0/images/val/CLEVR_val_000003.png").1
+    );
+}
+
+#[test]
+fn hateful_memes_go_by_their_jsonl() {
+    let this = Prepare::new("hateful_memes");
+    for (split, ids) in [("train", 0..4), ("dev", 4..6)] {
+        let lines: Vec<String> = ids
+            .clone()
+            .map(|id| {
+                json!({"id": id, "img": format!("img/{id:05}.png"), "label": id % 2, "text": "x"})
+                    .to_string()
+            })
+            .collect();
+        let (name, bytes) = text(&format!("data/{split}.jsonl"), &lines);
+        this.put(&name, &bytes);
+        ids.for_each(|id| this.put(&format!("data/img/{id:05}.png"), b"image"));
+    }
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+    this.put(
+        "data/dev_seen.jsonl",
+        b"{\"id\": 4, \"img\": \"img/00004.png\"}\n",
+    );
+    fs::remove_dir_all(this.dest()).expect("removed");
+    insta::assert_snapshot!(this.fails(), @"");
+}
+
+#[test]
+fn imagenet_of_kaggle_goes_by_its_list() {
+    let this = Prepare::new("imagenet");
+    let ids = folders("imagenet", str::to_owned);
+    let mut entries = Entries::new();
+    let mut lines = vec!["ImageId,PredictionString".to_owned()];
+    for (i, id) in ids.iter().enumerate() {
+        let name = format!("ILSVRC2012_val_{:08}", i + 1);
+        entries.push(image(&format!("ILSVRC/Data/CLS-LOC/val/{name}.JPEG")));
+        entries.push(image(&format!(
+            "ILSVRC/Data/CLS-LOC/train/{id}/{id}_{i}.JPEG"
+        )));
+        lines.push(format!("{name},{id} 85 1 499 272 {id} 1 2 3 4"));
+    }
+    entries.push(text("LOC_val_solution.csv", &lines));
+    this.put("imagenet.tar", &tar(&entries));
+    insta::assert_snapshot!(this.succeeds(), @"");
+    this.assert_ordered(Split::Test);
+    this.assert_ordered(Split::Train);
+}
+
+#[test]
+fn an_interrupted_call_goes_on_where_it_was() {
+    let this = Prepare::new("rendered_sst2");
+    let name = |split: &str, class: &str| format!("rendered-sst2/{split}/{class}/0.png");
+    let mut entries = Entries::new();
+    for class in ["negative", "positive"] {
+        entries.extend(["train", "valid", "test"].map(|split| image(&name(split, class))));
+    }
+    // Cut off in its last file, as a download that ended early.
+    let whole = tar(&entries);
+    this.put("rendered-sst2.tar", &whole[..5 * 1024 + 520]);
+    let said = this.fails();
+    insta::assert_snapshot!(said, @"");
+    assert!(!this.dest().exists());
+
+    // As if it had been killed after one file: that file is kept, and half a file is written again.
+    let partial = this.dest().with_file_name("rendered_sst2.preparing");
+    fs::create_dir_all(partial.join("test/negative")).expect("created");
+    fs::create_dir_all(partial.join("test/positive")).expect("created");
+    fs::write(partial.join("test/negative/0.png"), b"kept").expect("written");
+    fs::write(partial.join("test/positive/0.png.part"), b"ha").expect("written");
+    this.put("rendered-sst2.tar", &whole);
+    insta::assert_snapshot!(this.succeeds(), @"");
+    assert_eq!(this.read("test/negative/0.png"), b"kept");
+    assert_eq!(
+        this.read("test/positive/0.png"),
+        image(&name("test", "positive")).1
+    );
+    assert!(!partial.exists());
+}
+
+#[test]
+fn what_cannot_be_prepared_is_said_in_a_sentence() {
+    let mut said = String::new();
+    let mut say = |this: &Prepare| said += &(this.fails() + "\n");
+    // Unknown and special sets.
+    say(&Prepare::new("food102"));
+    say(&Prepare::new("mnist"));
+    // Nothing there; a list without its images; an image that is not listed.
+    let empty = Prepare::new("pets");
+    say(&empty);
+    empty.put(
+        "annotations/trainval.txt",
+        b"Abyssinian_1 1 1 1\nBengal_1 1 1 1\n",
+    );
+    empty.put("annotations/test.txt", b"Abyssinian_2 1 1 1\n");
+    empty.put("images/Abyssinian_1.jpg", b"");
+    say(&empty);
+    // A path that leads out of the archive, in a zip and in a tar.
+    for (file, pack) in [("a.zip", zip as fn(&Entries) -> Vec<u8>), ("a.tgz", tar_gz)] {
+        let trap = Prepare::new("eurosat");
+        let mut bytes = pack(&vec![image("2750/River/aa/escape_1.jpg")]);
+        if file == "a.zip" {
+            // In both places where a zip has it.
+            while let Some(at) = bytes.windows(2).position(|w| w == b"aa") {
+                bytes[at..at + 2].copy_from_slice(b"..");
+            }
+        } else {
+            bytes = trap_tar();
+        }
+        trap.put(file, &bytes);
+        say(&trap);
+    }
+    // A class that is no folder's name.
+    let odd = Prepare::new("dtd");
+    for split in ["train", "val", "test"] {
+        odd.put(&format!("labels/{split}1.txt"), b"../../x.jpg\n");
+    }
+    odd.put("images/../../source/images/x.jpg", b"");
+    say(&odd);
+    // No archive, a damaged one, and a destination in use.
+    let damaged = Prepare::new("eurosat");
+    damaged.put("EuroSAT.zip", b"PK\x03\x04 and then nothing");
+    say(&damaged);
+    let used = Prepare::new("eurosat");
+    fs::create_dir_all(used.dest()).expect("created");
+    fs::write(used.dest().join("mine.txt"), "").expect("written");
+    say(&used);
+    write_json(
+        &used.dest().join("prepared.json"),
+        &json!({"version": 1, "set": "pets", "source": "/x", "images": {}, "classes": {}}),
+    );
+    say(&used);
+    insta::assert_snapshot!(said, @"");
+}
+
+/// A gzipped tar with a file `../evil.jpg`, which no library writes.
+fn trap_tar() -> Vec<u8> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(0);
+    header.set_mode(0o644);
+    let name = b"2750/../../evil.jpg";
+    header.as_old_mut().name[..name.len()].copy_from_slice(name);
+    header.set_cksum();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(header.as_bytes()).expect("packed");
+    packed.write_all(&[0; 1024]).expect("packed");
+    packed.finish().expect("packed")
+}
+
+#[test]
+fn a_source_that_is_no_archive_is_named() {
+    let this = Prepare::new("eurosat");
+    let file = this.dir.path().join("EuroSAT.rar");
+    File::create(&file).expect("created");
+    let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
+        .args(["data", "prepare-eval", "eurosat"])
+        .args([&file, &this.dest()])
+        .output()
+        .expect("rocket-worker starts");
+    let said = String::from_utf8_lossy(&output.stderr)
+        .replace(&this.dir.path().display().to_string(), "[DIR]");
+    insta::assert_snapshot!(said, @"");
+}
