@@ -195,31 +195,6 @@ fn integer(bytes: &[u8], signed: bool) -> i64 {
     i64::from_le_bytes(wide)
 }
 
-/// An npy file of texts (`<U` of the longest), as `numpy.save(file, numpy.array(texts))` writes it.
-#[must_use]
-pub fn texts(texts: &[&str]) -> Vec<u8> {
-    let width = texts.iter().map(|text| text.chars().count()).max();
-    let width = width.unwrap_or(0).max(1);
-    let mut header = format!(
-        "{{'descr': '<U{width}', 'fortran_order': False, 'shape': ({},), }}",
-        texts.len()
-    );
-    // The data begins at a multiple of 64 bytes.
-    let spaces = 63 - (10 + header.len()) % 64;
-    header.extend(std::iter::repeat_n(' ', spaces));
-    header.push('\n');
-    let mut out = b"\x93NUMPY\x01\0".to_vec();
-    out.extend((header.len() as u16).to_le_bytes());
-    out.extend(header.as_bytes());
-    for text in texts {
-        let codes = text.chars().map(u32::from).chain(std::iter::repeat(0));
-        codes
-            .take(width)
-            .for_each(|code| out.extend(code.to_le_bytes()));
-    }
-    out
-}
-
 fn is_object(dtype: &str) -> bool {
     dtype == "|O" || dtype == "O"
 }

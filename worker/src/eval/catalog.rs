@@ -229,7 +229,7 @@ impl Entry {
         let path = text("path", true);
         let kind_name = text("type", true);
         let train = text("train", false);
-        let mut test = text("test", false);
+        let test = text("test", false);
         let kind = kind_name.and_then(|name| {
             let kind = SetKind::ALL.into_iter().find(|kind| kind.name() == name);
             if kind.is_none() {
@@ -256,7 +256,6 @@ impl Entry {
         };
         if let Some(missing) = missing {
             problems.push(missing.to_owned());
-            test = None;
         }
         let classes = match object.get("classes") {
             None | Some(Value::Null) => None,

@@ -123,7 +123,11 @@ fn by_published(
         .map(|folder| places.get(unpadded(folder)).copied())
         .collect();
     let known = found.iter().flatten().count();
-    if known == folders.len() && known == published.len() {
+    let missing: Vec<usize> = (0..published.len())
+        .filter(|i| !found.contains(&Some(*i)))
+        .collect();
+    // As many folders as classes, and a folder of each: each class has one.
+    if folders.len() == published.len() && missing.is_empty() {
         return Some(Ok(found.into_iter().flatten().collect()));
     }
     // A few by chance mean nothing.
@@ -141,8 +145,8 @@ fn by_published(
         .filter(|(_, f)| f.is_none())
         .map(|(f, _)| f)
         .collect();
-    let missing: Vec<_> = (0..published.len())
-        .filter(|i| !found.contains(&Some(*i)))
+    let missing: Vec<_> = missing
+        .into_iter()
         .map(|i| format!("{} ({})", published[i], labels[i][0]))
         .collect();
     if !extra.is_empty() {

@@ -1,13 +1,15 @@
-//! `rocket-worker data check`.
+//! `rocket-worker data check`: the data of an experiment, or with `--catalog` the evaluation sets.
 
 use anyhow::Result;
 use rocket_common::exit::ExitKind;
 
-use super::check_catalog;
+use super::{check_catalog, check_training};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
+    #[command(flatten)]
+    training: check_training::Args,
     #[command(flatten)]
     catalog: check_catalog::Args,
 }
@@ -15,7 +17,10 @@ pub struct Args {
 /// Checks, and says what was found.
 ///
 /// # Errors
-/// The files that describe the data cannot be read.
-pub fn run(args: &Args) -> Result<ExitKind> {
-    check_catalog::run(&args.catalog)
+/// Those of either check.
+pub(super) fn run(args: &Args) -> Result<ExitKind> {
+    match &args.catalog.catalog {
+        Some(file) => check_catalog::run(file, &args.catalog, args.training.json),
+        None => check_training::run(&args.training),
+    }
 }

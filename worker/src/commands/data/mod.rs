@@ -3,10 +3,12 @@
 
 mod check;
 mod check_catalog;
+mod check_training;
+mod fetch;
 mod make_yfcc15m;
 mod prepare;
 mod prepare_eval;
-mod progress;
+mod subject;
 
 use anyhow::Result;
 use rocket_common::exit::ExitKind;
@@ -20,7 +22,9 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Say which evaluation sets are ready, missing or malformed.
+    /// Fetch a data set from where it is published.
+    Fetch(fetch::Args),
+    /// Look through an experiment's data before it is trained on, or through the evaluation sets of a catalog.
     Check(check::Args),
     /// Make the index of an experiment's data set, which all ranks of a node share.
     Prepare(prepare::Args),
@@ -36,6 +40,7 @@ enum Command {
 /// Its own.
 pub fn run(args: &Args) -> Result<ExitKind> {
     match &args.command {
+        Command::Fetch(args) => fetch::run(args),
         Command::Check(args) => check::run(args),
         Command::Prepare(args) => prepare::run(args),
         Command::PrepareEval(args) => prepare_eval::run(args),

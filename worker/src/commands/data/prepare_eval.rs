@@ -1,27 +1,37 @@
 //! `rocket-worker data prepare-eval`: an evaluation set's published archives become folders of classes.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 
+use super::check_catalog;
 use crate::eval::prepare::{self, RECIPES};
+use crate::progress::{Progress, grouped};
 
 /// Which set, from where, and where to.
 #[derive(Debug, clap::Args)]
 #[command(after_help = sources())]
-pub struct Args {
+pub(super) struct Args {
     /// Name of the set in the catalog.
     #[arg(value_name = "SET")]
     set: String,
     /// The published archive, or a folder that holds the set's files, packed or unpacked.
     #[arg(value_name = "SOURCE")]
     source: PathBuf,
-    /// Folder to make: the set's `path` in the catalog.
+    /// Folder to make, if it is another than the set's 'path' in the catalog.
     #[arg(value_name = "DEST")]
-    dest: PathBuf,
+    dest: Option<PathBuf>,
+    /// The catalog. Relative paths in it begin in its own folder.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "dataset_catalog.json",
+        conflicts_with = "dest"
+    )]
+    catalog: PathBuf,
     /// Print JSON in place of sentences.
     #[arg(long)]
     json: bool,
@@ -39,12 +49,31 @@ fn sources() -> String {
 ///
 /// # Errors
 /// Every reason why it cannot be prepared; see [`prepare::PrepareError`].
-pub fn run(args: &Args) -> Result<ExitKind> {
-    let mut progress = Progress::new(&args.set);
-    let prepared = prepare::prepare(&args.set, &args.source, &args.dest, &mut |done, total| {
-        progress.say(done, total);
+pub(super) fn run(args: &Args) -> Result<ExitKind> {
+    let dest = match &args.dest {
+        Some(dest) => dest.clone(),
+        None => {
+            let catalog = check_catalog::load(&args.catalog)?;
+            catalog.root(catalog.entry(&args.set)?)?
+        }
+    };
+    let mut shown = Progress::new();
+    let mut begun = None;
+    let prepared = prepare::prepare(&args.set, &args.source, &dest, &mut |done, total| {
+        // The files of an earlier call say nothing of the pace.
+        let begun = *begun.get_or_insert_with(|| {
+            shown.clear();
+            done
+        });
+        let (new, wanted) = ((done - begun) as u64, (total - begun) as u64);
+        shown.update(new, wanted, |seconds| {
+            let (set, rate) = (&args.set, new as f64 / seconds);
+            let (done, total) = (grouped(done as u64), grouped(total as u64));
+            format!("{set}: {done} of {total} images, {rate:.0} images/s")
+        });
     })
-    .map_err(rocket_common::error::Error::from)?;
+    .map_err(Error::from)?;
+    drop(shown);
     let mut out = std::io::stdout();
     if args.json {
         let mut value = serde_json::to_value(&prepared.record)?;
@@ -60,12 +89,8 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         all if all == total => ", prepared already".to_owned(),
         some => format!(", {some} of them from an earlier call"),
     };
-    writeln!(
-        out,
-        "{}: {total} images in {}{already}",
-        args.set,
-        args.dest.display()
-    )?;
+    let (set, dest) = (&args.set, dest.display());
+    writeln!(out, "{set}: {total} images in {dest}{already}")?;
     for (split, images) in &record.images {
         let classes = record.classes.get(split).copied().unwrap_or(0);
         writeln!(out, "  {split}: {images} images, {classes} classes")?;
@@ -74,50 +99,4 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         writeln!(out, "note: {note}")?;
     }
     Ok(ExitKind::Ok)
-}
-
-/// How far it is, to stderr: at most every few seconds, rewritten in place on a terminal.
-struct Progress<'a> {
-    set: &'a str,
-    started: Instant,
-    said: Option<Instant>,
-    first: Option<usize>,
-}
-
-impl<'a> Progress<'a> {
-    fn new(set: &'a str) -> Self {
-        Self {
-            set,
-            started: Instant::now(),
-            said: None,
-            first: None,
-        }
-    }
-
-    fn say(&mut self, done: usize, total: usize) {
-        let first = *self.first.get_or_insert_with(|| {
-            self.started = Instant::now();
-            done
-        });
-        let terminal = std::io::stderr().is_terminal();
-        let every = Duration::from_millis(if terminal { 200 } else { 10_000 });
-        if self.said.unwrap_or(self.started).elapsed() < every {
-            return;
-        }
-        self.said = Some(Instant::now());
-        let rate = (done - first) as f64 / self.started.elapsed().as_secs_f64().max(1e-9);
-        let left = (total - done) as f64 / rate.max(1e-9);
-        let line = format!(
-            "{}: {done} of {total} images, {rate:.0}/s, {left:.0} s left",
-            self.set
-        );
-        if terminal {
-            eprint!("\r\x1b[K{line}");
-            if done == total {
-                eprintln!();
-            }
-        } else {
-            eprintln!("{line}");
-        }
-    }
 }

@@ -12,7 +12,7 @@ const DEPTH: usize = 16;
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Mat {
+pub(super) enum Mat {
     /// Numbers of any type, in MATLAB's order (columns first).
     Numbers(Vec<f64>),
     /// A row of characters.
@@ -32,8 +32,7 @@ pub enum Mat {
 
 impl Mat {
     /// The numbers, if these are numbers.
-    #[must_use]
-    pub fn numbers(&self) -> Option<&[f64]> {
+    pub(super) fn numbers(&self) -> Option<&[f64]> {
         match self {
             Self::Numbers(numbers) => Some(numbers),
             _ => None,
@@ -41,8 +40,7 @@ impl Mat {
     }
 
     /// A single number.
-    #[must_use]
-    pub fn number(&self) -> Option<f64> {
+    pub(super) fn number(&self) -> Option<f64> {
         match self {
             Self::Numbers(numbers) => numbers.first().copied(),
             _ => None,
@@ -50,8 +48,7 @@ impl Mat {
     }
 
     /// The text, if this is text.
-    #[must_use]
-    pub fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
@@ -59,8 +56,7 @@ impl Mat {
     }
 
     /// Per struct of an array, the value of a field.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<Vec<&Mat>> {
+    pub(super) fn field(&self, name: &str) -> Option<Vec<&Mat>> {
         let Self::Structs { fields, items } = self else {
             return None;
         };
@@ -73,7 +69,7 @@ impl Mat {
 ///
 /// # Errors
 /// A sentence: it is no MAT-file of level 5, or is cut off.
-pub fn read(file: &[u8]) -> Result<Vec<(String, Mat)>, String> {
+pub(super) fn read(file: &[u8]) -> Result<Vec<(String, Mat)>, String> {
     let Some((header, body)) = file.split_at_checked(128) else {
         return Err("is no MAT-file of level 5: it is shorter than its header".to_owned());
     };

@@ -29,8 +29,7 @@ impl Member<'_> {
             member: self.path.clone(),
             what,
         };
-        self.reader
-            .by_ref()
+        (&mut *self.reader)
             .take(LIMIT + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| failed(error.to_string()))?;
@@ -123,10 +122,10 @@ fn is_archive(path: &Path) -> bool {
 
 fn archive(path: &Path, visit: &mut Visit) -> Result<(), PrepareError> {
     let file = File::open(path).map_err(|cause| PrepareError::io("open", path, cause))?;
-    let file = BufReader::with_capacity(1 << 20, file);
+    let mut file = BufReader::with_capacity(1 << 20, file);
     match packing(path) {
         Some(Packing::Zip) => zip(path, file, visit),
-        Some(Packing::Tar) => tar(path, "", &mut { file }, 0, visit),
+        Some(Packing::Tar) => tar(path, "", &mut file, 0, visit),
         _ => tar(path, "", &mut GzDecoder::new(file), 0, visit),
     }
 }

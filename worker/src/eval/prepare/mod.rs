@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::some_of;
 use super::{published, special};
+use crate::data::npy_write;
 pub use recipes::{RECIPES, Recipe};
 
 /// Name of the file that says what was made of what.
@@ -422,7 +423,8 @@ fn write(
         let Some(dests) = wanted.remove(name.as_str()) else {
             return Ok(());
         };
-        let bytes = converter.convert(&member.path, member.bytes()?)?;
+        let bytes = member.bytes()?;
+        let bytes = converter.convert(&member.path, bytes)?;
         for dest in dests {
             write_whole(&partial.join(dest), &bytes)?;
             done += 1;
@@ -451,8 +453,8 @@ fn write_list(folder: &Path, split: &str, images: &[(String, String)]) -> Result
     let paths: Vec<&str> = images.iter().map(|image| image.0.as_str()).collect();
     let labels: Vec<&str> = images.iter().map(|image| image.1.as_str()).collect();
     let [images_file, labels_file] = super::filelist::files(folder, split);
-    write_whole(&images_file, &crate::data::npy::texts(&paths))?;
-    write_whole(&labels_file, &crate::data::npy::texts(&labels))
+    write_whole(&images_file, &npy_write::texts(&paths))?;
+    write_whole(&labels_file, &npy_write::texts(&labels))
 }
 
 fn record(recipe: &Recipe, source: &Path, plan: &Plan) -> Record {
@@ -499,8 +501,14 @@ fn notes(record: &Record) -> Vec<String> {
     ];
     let mut notes = Vec::new();
     for (split, images) in expected {
-        let found = record.images.get(split).copied().unwrap_or(0);
-        let has = record.classes.get(split).copied().unwrap_or(0);
+        let (Some(&found), Some(&has)) = (record.images.get(split), record.classes.get(split))
+        else {
+            notes.push(match split {
+                "train" => "there is no training split, which only linear probes need".to_owned(),
+                _ => format!("there is no split '{split}', which is the one that is scored"),
+            });
+            continue;
+        };
         if found != images {
             notes.push(format!(
                 "{split} has {found} images; the published one has {images}"
