@@ -15,10 +15,11 @@ use rocket_worker::eval::{Catalog, EvalSet, Labels, Split, Templates, published}
 use serde_json::json;
 use tempfile::TempDir;
 
-/// Files of an archive.
-type Entries = Vec<(String, Vec<u8>)>;
+/// A file of an archive.
+type Entry = (String, Vec<u8>);
+type Entries = Vec<Entry>;
 
-fn tar(entries: &Entries) -> Vec<u8> {
+fn tar(entries: &[Entry]) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, bytes) in entries {
         let mut header = tar::Header::new_gnu();
@@ -31,13 +32,13 @@ fn tar(entries: &Entries) -> Vec<u8> {
     archive.into_inner().expect("an archive")
 }
 
-fn tar_gz(entries: &Entries) -> Vec<u8> {
+fn tar_gz(entries: &[Entry]) -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packed.write_all(&tar(entries)).expect("packed");
     packed.finish().expect("packed")
 }
 
-fn zip(entries: &Entries) -> Vec<u8> {
+fn zip(entries: &[Entry]) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, bytes) in entries {
         archive
@@ -156,11 +157,11 @@ impl Prepare {
 }
 
 /// An image, which nothing looks into.
-fn image(name: &str) -> (String, Vec<u8>) {
+fn image(name: &str) -> Entry {
     (name.to_owned(), format!("image {name}").into_bytes())
 }
 
-fn text(name: &str, lines: &[String]) -> (String, Vec<u8>) {
+fn text(name: &str, lines: &[String]) -> Entry {
     (name.to_owned(), (lines.join("\n") + "\n").into_bytes())
 }
 
@@ -306,13 +307,14 @@ fn caltech101_eurosat_and_resisc45_are_split_the_same_way_everywhere() {
             .map(move |i| format!("101_ObjectCategories/{class}/image_{i:04}.jpg"))
             .collect::<Vec<_>>()
     };
-    let inner: Entries = classes
+    let mut inner: Entries = classes
         .iter()
         .flat_map(names)
         .map(|name| image(&name))
         .collect();
+    inner.push(image("101_ObjectCategories/BACKGROUND_Google/tmp"));
     // An archive within an archive.
-    let outer = vec![(
+    let outer = [(
         "caltech-101/101_ObjectCategories.tar.gz".to_owned(),
         tar_gz(&inner),
     )];
@@ -334,6 +336,10 @@ fn caltech101_eurosat_and_resisc45_are_split_the_same_way_everywhere() {
     };
     // Those of the largest digests.
     assert_eq!(list("test/Faces"), CALTECH_FACES);
+    // The one without an ending gets one.
+    let background = ["train", "test"].map(|split| list(&format!("{split}/BACKGROUND_Google")));
+    assert_eq!(background.concat().len(), 33);
+    assert!(background.concat().contains(&"tmp.jpg".to_owned()));
 
     let this = Prepare::new("eurosat");
     let classes = folders("eurosat", str::to_owned);
@@ -411,7 +417,7 @@ fn gtsrb_becomes_png_without_loss() {
     lines.extend((0..43).map(|i| format!("{i:05}.ppm;2;1;0;0;1;0;{}\r", 42 - i)));
     this.put(
         "GTSRB_Final_Test_GT.zip",
-        &zip(&vec![text("GT-final_test.csv", &lines)]),
+        &zip(&[text("GT-final_test.csv", &lines)]),
     );
     insta::assert_snapshot!(this.succeeds(), @"");
     this.assert_ordered(Split::Test);
@@ -610,26 +616,23 @@ fn what_cannot_be_prepared_is_said_in_a_sentence() {
     empty.put("images/Abyssinian_1.jpg", b"");
     say(&empty);
     // A path that leads out of the archive, in a zip and in a tar.
-    for (file, pack) in [("a.zip", zip as fn(&Entries) -> Vec<u8>), ("a.tgz", tar_gz)] {
-        let trap = Prepare::new("eurosat");
-        let mut bytes = pack(&vec![image("2750/River/aa/escape_1.jpg")]);
-        if file == "a.zip" {
-            // In both places where a zip has it.
-            while let Some(at) = bytes.windows(2).position(|w| w == b"aa") {
-                bytes[at..at + 2].copy_from_slice(b"..");
-            }
-        } else {
-            bytes = trap_tar();
-        }
-        trap.put(file, &bytes);
-        say(&trap);
+    let trap = Prepare::new("eurosat");
+    let mut bytes = zip(&[image("2750/River/aa/escape_1.jpg")]);
+    // In both places where a zip has it.
+    while let Some(at) = bytes.windows(2).position(|w| w == b"aa") {
+        bytes[at..at + 2].copy_from_slice(b"..");
     }
+    trap.put("a.zip", &bytes);
+    say(&trap);
+    let trap = Prepare::new("eurosat");
+    trap.put("a.tgz", &trap_tar());
+    say(&trap);
     // A class that is no folder's name.
-    let odd = Prepare::new("dtd");
+    let odd = Prepare::new("aircraft");
     for split in ["train", "val", "test"] {
-        odd.put(&format!("labels/{split}1.txt"), b"../../x.jpg\n");
+        odd.put(&format!("images_variant_{split}.txt"), b"0000001 ..\n");
     }
-    odd.put("images/../../source/images/x.jpg", b"");
+    odd.put("images/0000001.jpg", b"");
     say(&odd);
     // No archive, a damaged one, and a destination in use.
     let damaged = Prepare::new("eurosat");
@@ -659,6 +662,34 @@ fn trap_tar() -> Vec<u8> {
     packed.write_all(header.as_bytes()).expect("packed");
     packed.write_all(&[0; 1024]).expect("packed");
     packed.finish().expect("packed")
+}
+
+#[test]
+fn the_folder_is_the_catalogs_if_none_is_named() {
+    let this = Prepare::new("rendered_sst2");
+    for (split, class) in [("train", "negative"), ("train", "positive")] {
+        this.put(&format!("rendered-sst2/{split}/{class}/0.png"), b"image");
+    }
+    let catalog = this.dir.path().join("catalog.json");
+    let entry = json!({"path": "sets/sst2", "type": "imagefolder", "train": "train", "test": "test"});
+    write_json(&catalog, &json!({"rendered_sst2": entry}));
+    let call = |set: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
+            .args(["data", "prepare-eval", set, "--json", "--catalog"])
+            .args([&catalog, &this.source()])
+            .output()
+            .expect("rocket-worker starts");
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).replace(&this.dir.path().display().to_string(), "[DIR]")
+    };
+    insta::assert_snapshot!(call("rendered_sst2"), @"");
+    assert!(
+        this.dir
+            .path()
+            .join("sets/sst2/train/positive/0.png")
+            .is_file()
+    );
+    insta::assert_snapshot!(call("pets"), @"");
 }
 
 #[test]

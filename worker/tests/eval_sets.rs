@@ -323,7 +323,7 @@ fn cifar_is_read_in_its_binary_version() {
 
 /// A batch as Python 2 pickled it, by hand: strings are bytes, and the array is built from one.
 fn python2_batch(label_key: &str, labels: &[u8], pixels: &[u8]) -> Vec<u8> {
-    let short = |text: &str| [&[b'U', text.len() as u8], text.as_bytes()].concat();
+    let short = |text: &str| [&[b'U', text.len() as u8][..], text.as_bytes()].concat();
     let mut out = vec![0x80, 2, b'}', b'('];
     out.extend(short("data"));
     out.extend(b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85");
@@ -427,8 +427,8 @@ fn npy(dtype: &str, rows: usize, data: &[u8]) -> Vec<u8> {
     }
     header.push('\n');
     [
-        b"\x93NUMPY\x01\0",
-        (header.len() as u16).to_le_bytes().as_slice(),
+        b"\x93NUMPY\x01\0".as_slice(),
+        &(header.len() as u16).to_le_bytes(),
         header.as_bytes(),
         data,
     ]
@@ -476,7 +476,7 @@ fn a_file_list_is_read_with_text_or_numbers() {
     insta::assert_snapshot!(set.error(), @"");
     set.write(
         "val_labels.npy",
-        &npy_texts(&[&["count_2"], &counts[1..]].concat()),
+        &npy_texts(&[&["count_2"][..], &counts[1..]].concat()),
     );
     insta::assert_snapshot!(set.error(), @"");
     set.write("val_labels.npy", &npy("<f4", 1, &[0; 4]));

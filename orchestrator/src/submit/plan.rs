@@ -78,6 +78,7 @@ impl<'a> Plan<'a> {
             }
             (_, Err(error)) => return Err(error),
         }
+        let work_tree = pinned.is_none().then(|| source.root());
         let pinned = match pinned {
             Some(pinned) => pinned,
             None => pin::create(
@@ -89,7 +90,7 @@ impl<'a> Plan<'a> {
             )?,
         };
         notes.extend(pinned.notes.iter().cloned());
-        check_eval_files(&experiment, source, &pinned)?;
+        check_eval_files(&experiment, source, &pinned, work_tree)?;
         notes.extend(program::check(&experiment, source, &pinned, backend)?);
         let cluster = &experiment.cluster;
         let one_machine = !options.machines.is_used() && !options.no_start;
@@ -229,8 +230,14 @@ impl Ground {
 }
 
 /// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it. Without
-/// the files of the default names, published labels and prompts are used.
-fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -> Result<()> {
+/// files of the default names, published labels and prompts are used; but such as lie in the work tree that was
+/// pinned, and were not committed, were meant to be.
+fn check_eval_files(
+    experiment: &Experiment,
+    source: &Source,
+    pinned: &Pinned,
+    work_tree: Option<&Path>,
+) -> Result<()> {
     let eval = &experiment.eval;
     if experiment.command.is_some() || eval.datasets.is_empty() {
         return Ok(());
@@ -241,8 +248,10 @@ fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -
         ("eval.templates", &eval.templates),
     ];
     let default = Eval::default();
+    let forgotten = |path: &Path| work_tree.is_some_and(|tree| tree.join(path).exists());
     for (key, path) in keys {
-        if *path == default.labels || *path == default.templates {
+        let needless = *path == default.labels || *path == default.templates;
+        if needless && !forgotten(path) {
             continue;
         }
         if path.is_relative() && !pin::contains(source.repository(), pinned, path)? {

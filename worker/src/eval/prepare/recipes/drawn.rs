@@ -6,8 +6,15 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Found, Planned, Role, after, is_image, item, last, planned, role};
 use crate::eval::prepare::shuffle::{self, Python};
 
+/// The one image of the set whose name has no ending. VISSL counts it, and so do the published 6,085.
+const TMP: &str = "BACKGROUND_Google/tmp";
+
 pub(super) fn caltech101_role(path: &str) -> Role {
-    role(path, &[], "101_ObjectCategories")
+    const FOLDER: &str = "101_ObjectCategories";
+    match after(path, FOLDER) {
+        Some(TMP) => Role::Image(TMP.to_owned()),
+        _ => role(path, &[], FOLDER),
+    }
 }
 
 /// 30 images of each class for training, the others for testing, as the VTAB protocol has it. VISSL
@@ -23,6 +30,7 @@ pub(super) fn caltech101(found: &Found) -> Planned {
         let taken = taken.entry(class).or_default();
         *taken += 1;
         let split = if *taken <= 30 { "train" } else { "test" };
+        let file = if image == TMP { "tmp.jpg" } else { file };
         items.push(item(image, split, class, file));
     }
     planned(items)
