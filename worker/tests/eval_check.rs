@@ -127,7 +127,7 @@ fn each_set_is_ready_missing_or_malformed_with_the_difference() {
     assert_eq!(code, Some(4));
     let (code, said) = sets.check(&["--datasets", "minst"]);
     insta::assert_snapshot!(said, @"");
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(3));
     // Nothing is decoded if nothing is to be.
     let (code, said) = sets.check(&["--datasets", "patch_camelyon", "--decode", "0"]);
     insta::assert_snapshot!(said, @"");
@@ -142,7 +142,7 @@ fn a_catalog_that_says_what_cannot_be_is_refused_whole() {
     }));
     let (code, said) = sets.check(&[]);
     insta::assert_snapshot!(said, @"");
-    assert_eq!(code, Some(2));
+    assert_eq!(code, Some(3));
     fs::remove_file(sets.path("catalog.json")).expect("removed");
     let (code, said) = sets.check(&[]);
     insta::assert_snapshot!(said, @"");

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use eval_support::{no_decode, write_json};
-use rocket_worker::eval::prepare::{RECIPES, Record};
+use rocket_worker::eval::prepare::RECIPES;
 use rocket_worker::eval::{Catalog, EvalSet, Labels, Split, Templates, published};
 use serde_json::json;
 use tempfile::TempDir;
@@ -107,11 +107,6 @@ impl Prepare {
         let (code, _, err) = self.run(&[]);
         assert_ne!(code, Some(0));
         err
-    }
-
-    fn record(&self) -> Record {
-        let text = fs::read(self.dest().join("prepared.json")).expect("a record");
-        serde_json::from_slice(&text).expect("a record")
     }
 
     fn read(&self, file: &str) -> Vec<u8> {
@@ -671,7 +666,8 @@ fn the_folder_is_the_catalogs_if_none_is_named() {
         this.put(&format!("rendered-sst2/{split}/{class}/0.png"), b"image");
     }
     let catalog = this.dir.path().join("catalog.json");
-    let entry = json!({"path": "sets/sst2", "type": "imagefolder", "train": "train", "test": "test"});
+    let entry =
+        json!({"path": "sets/sst2", "type": "imagefolder", "train": "train", "test": "test"});
     write_json(&catalog, &json!({"rendered_sst2": entry}));
     let call = |set: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))

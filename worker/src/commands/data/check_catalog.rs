@@ -66,7 +66,10 @@ pub(super) fn run(file: &Path, args: &Args, json: bool) -> Result<ExitKind> {
         args.datasets.iter().map(String::as_str).collect()
     };
     let check = |name| check::check(name, &catalog, &labels, &templates, args.decode);
-    let checked = names.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+    let checked = names
+        .into_iter()
+        .map(check)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut out = std::io::stdout();
     if json {
         writeln!(out, "{}", serde_json::to_string_pretty(&checked)?)?;
