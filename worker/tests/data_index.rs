@@ -264,7 +264,6 @@ fn an_archive_that_was_mended_is_looked_into_again() {
     let data = folder.data(Dataset::Webdataset, "", "{0,1}.tar");
     let parts = data.lists().unwrap();
     let path = index_path(&data, &parts);
-    assert_eq!(path, folder.path("0,1.tar.index"));
     let error = write_index(&parts, &path, Building::new(&path)).unwrap_err();
     assert!(error.to_string().contains("1.tar is not a whole tar"), "{error}");
     folder.write("1.tar", &whole);

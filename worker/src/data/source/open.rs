@@ -174,7 +174,8 @@ pub fn index_path(data: &Data, parts: &[Part]) -> PathBuf {
 }
 
 fn beside_lists(parts: &[Part]) -> PathBuf {
-    let first = parts[0].shown();
+    // Without a slash at its end: what is beside a folder is not within.
+    let first = parts[0].shown().components().as_path();
     match parts[0].dataset {
         _ if parts.len() > 1 => {
             let names: Vec<&str> = parts.iter().map(|part| part.dataset.name()).collect();

@@ -111,6 +111,12 @@ mod tests {
         .iter()
         .map(|pattern| expand(pattern).unwrap_err())
         .collect();
-        insta::assert_snapshot!(said.join("\n"), @"");
+        insta::assert_snapshot!(said.join("\n"), @r"
+        '{0..3.tar' has a '{' without a '}'
+        '{3..1}' in '{3..1}.tar' is a range that ends before it begins
+        '{a..c}' in '{a..c}.tar' is no range of whole numbers
+        '{0..9999999}' in '{0..9999999}' stands for more than 1000000 shards
+        '{{a}}' has braces within braces, which are not read
+        ");
     }
 }
