@@ -156,6 +156,14 @@ fn column_of_objects(pickled: &[u8]) -> Result<Column, NpyError> {
     let items = pickle
         .items(pickle.root())
         .ok_or_else(|| NpyError::NotAColumn("an array of more than one axis".to_owned()))?;
+    // A file may recall one long text for many values; labels are short, and paths differ.
+    let long = items.iter().filter_map(|&item| pickle.text(item));
+    if long.map(str::len).sum::<usize>() > pickled.len().saturating_mul(100) {
+        return Err(NpyError::Pickle(PickleError::Broken {
+            what: "it repeats itself too often",
+            at: 0,
+        }));
+    }
     let texts: Option<Vec<String>> = items
         .iter()
         .map(|&item| pickle.text(item).map(str::to_owned))

@@ -5,7 +5,7 @@ use std::io::Read;
 
 use flate2::read::ZlibDecoder;
 
-/// Most bytes of a variable, unpacked; the largest label file has 1 MB.
+/// Most bytes of all variables, unpacked; the largest label file has some 10 MB.
 const LIMIT: u64 = 64 << 20;
 /// Deepest nesting of cells and structs.
 const DEPTH: usize = 16;
@@ -82,6 +82,7 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<(String, Mat)>, String> {
         return Err(format!("is no little-endian MAT-file of level 5{hint}"));
     }
     let mut variables = Vec::new();
+    let mut left = LIMIT;
     let mut rest = body;
     while !rest.is_empty() {
         let (kind, data, after) = element(rest, true)?;
@@ -89,11 +90,12 @@ pub(super) fn read(file: &[u8]) -> Result<Vec<(String, Mat)>, String> {
             15 => {
                 let mut unpacked = Vec::new();
                 ZlibDecoder::new(data)
-                    .take(LIMIT)
+                    .take(left)
                     .read_to_end(&mut unpacked)
                     .map_err(|error| {
                         format!("holds a variable that cannot be unpacked: {error}")
                     })?;
+                left -= unpacked.len() as u64;
                 let (kind, data, _) = element(&unpacked, true)?;
                 if kind == 14 {
                     variables.push(matrix(data, 0)?);
