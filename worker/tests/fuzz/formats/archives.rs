@@ -196,7 +196,13 @@ fn yfcc_zip() -> Vec<u8> {
 
 /// Records of a zip, by their signatures.
 fn zip_records(bytes: &[u8]) -> Vec<Range<usize>> {
-    cut(bytes, begins(bytes, &[b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06"]))
+    cut(
+        bytes,
+        begins(
+            bytes,
+            &[b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06"],
+        ),
+    )
 }
 
 /// Where the directory is and how much of it there is, in the record at the end: what is looked at first.

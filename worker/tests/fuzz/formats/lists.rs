@@ -69,10 +69,7 @@ pub(crate) fn yfcc_tsv() -> Target {
     }
     Target {
         name: "yfcc_tsv",
-        seeds: files![
-            "../golden/lists/subset.tsv",
-            "../golden/lists/dataset.txt",
-        ],
+        seeds: files!["../golden/lists/subset.tsv", "../golden/lists/dataset.txt",],
         read: Box::new(move |bytes| {
             let ids = subset(Cursor::new(bytes)).map(|ids| format!("{} ids", ids.len()));
             let ids = ids.unwrap_or_else(|error| error.to_string());
@@ -102,9 +99,30 @@ pub(crate) fn lines() -> Target {
 }
 
 const JSON: &[&[u8]] = &[
-    b"{", b"}", b"[", b"]", b"[[[[[[[[[[[[[[[[", b"{\"a\":", b",", b":", b"\"", b"\\u0000", b"\\ud800",
-    b"null", b"true", b"-0", b"1e999", b"18446744073709551616", b"\"annotations\"", b"\"image_id\"",
-    b"\"caption\"", b"\"captions\"", b"\"subreddit\"", b"\"image\"", b"\"../..\"", b"\n",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"[[[[[[[[[[[[[[[[",
+    b"{\"a\":",
+    b",",
+    b":",
+    b"\"",
+    b"\\u0000",
+    b"\\ud800",
+    b"null",
+    b"true",
+    b"-0",
+    b"1e999",
+    b"18446744073709551616",
+    b"\"annotations\"",
+    b"\"image_id\"",
+    b"\"caption\"",
+    b"\"captions\"",
+    b"\"subreddit\"",
+    b"\"image\"",
+    b"\"../..\"",
+    b"\n",
 ];
 
 /// What lies between signs that mean something.

@@ -246,4 +246,3 @@ pub(crate) fn torch_pickle() -> Target {
     target.read = pickles(Dialect::Torch);
     target
 }
-
