@@ -119,7 +119,7 @@ fn an_unknown_set_lists_the_known_ones() {
 fn only_sets_with_a_format_of_their_own_are_special() {
     let catalog = json!({"pets": {"path": "/x", "type": "special"}});
     let files = Files::new(&catalog, &json!({}), &json!({}));
-    insta::assert_snapshot!(files.error("pets"), @"");
+    insta::assert_snapshot!(files.error("pets"), @"catalog.json: entry 'pets': type 'special' is for sets in a binary format of their own, which are 'mnist', 'cifar10', 'cifar100', 'stl10'; set the type to 'imagefolder' or 'filelist'");
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn labels_and_prompts_of_another_set_or_form_are_refused() {
         Files::new(&catalog, &labels, &templates).error("parrots")
     };
     let pets = json!({"pets": ["cat", "dog"]});
-    insta::assert_snapshot!(unlisted(json!({"cars": ["a"]}), json!({"parrots": ["{}"]})), @"");
-    insta::assert_snapshot!(unlisted(json!({"parrots": ["a"]}), json!({"cars": ["{}"], "dtd": ["{}"]})), @"");
+    insta::assert_snapshot!(unlisted(json!({"cars": ["a"]}), json!({"parrots": ["{}"]})), @"there are no class names of 'parrots': labels.json has 'cars', and they are not among the published ones that rocket carries. Add 'parrots' to the file");
+    insta::assert_snapshot!(unlisted(json!({"parrots": ["a"]}), json!({"cars": ["{}"], "dtd": ["{}"]})), @"there are no prompts of 'parrots': templates.json has 'cars', 'dtd', and they are not among the published ones that rocket carries. Add 'parrots' to the file");
     insta::assert_snapshot!(error(json!({"pets": []}), json!({"pets": ["{}"]})), @r"labels.json: entry 'pets': the list of class names is empty");
     insta::assert_snapshot!(error(json!({"pets": {"0": "cat"}}), json!({"pets": ["{}"]})), @r"labels.json: entry 'pets': an object stands where a list of class names is needed");
     insta::assert_snapshot!(error(json!({"pets": ["cat", "", 3, [], ["a", null]]}), json!({"pets": ["{}"]})), @r"

@@ -115,22 +115,97 @@ fn each_set_is_ready_missing_or_malformed_with_the_difference() {
     sets.write("sets/clevr/val_images.npy", &texts(&["images/1.png"; 8]));
     sets.write("sets/clevr/val_labels.npy", &texts(&counts));
     let (code, said) = sets.check(&[]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    set             state        images     train  classes    texts
+    mnist           ready             3         -       10       10
+        note: 3 images; the published set has 10000
+        note: 7 of 10 classes have no image
+        note: prompts from [DIR]/templates.json, which are those published for pets
+        note: there is no training split, which only linear probes need
+    cifar10         missing           -         -        -        -
+        [DIR]/catalog.json: entry 'cifar10': path '${ROCKET_NOWHERE}/cifar10': the environment variable ROCKET_NOWHERE is not set; set it, or write the path out
+    cifar100        missing           -         -        -        -
+        [DIR]/catalog.json: entry 'cifar100': there is none of the files [DIR]/sets/cifar100/cifar-100-python/test, [DIR]/sets/cifar100/test, [DIR]/sets/cifar100/cifar-100-binary/test.bin, [DIR]/sets/cifar100/test.bin; unpack cifar-100-python.tar.gz there, or run 'rocket-worker data fetch cifar100 [DIR]/sets/cifar100'
+    stl10           malformed         -         -        -        -
+        [DIR]/sets/stl10: the class folders of 'stl10' do not match its labels in [DIR]/labels.json:
+          label 2 is 'bird', but class 2 of the set is 'car' and 'bird' is class 1
+          label 7 is 'horse', but class 7 of the set is 'monkey' and 'horse' is class 6
+        give the labels in the set's own order
+    gtsrb           missing           -         -        -        -
+        [DIR]/catalog.json: entry 'gtsrb': there is no folder [DIR]/sets/gtsrb/val; put the class folders there, or correct 'path' and 'test'
+    kitti_distance  malformed         -         -        -        -
+        [DIR]/sets/kitti/val: the class folders of 'kitti_distance' do not match its labels in rocket's own list:
+          5 class folders, but 4 classes
+          no class for 1 folder: 'backup'
+        remove what is too much, and add what is missing
+    rendered_sst2   malformed         -         -        -        -
+        [DIR]/sets/sst2/val: no image in a class folder of 'rendered_sst2': positive; add images (.jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp) or remove the class from folders and labels
+    patch_camelyon  malformed         2         -        2        2
+        [DIR]/sets/camelyon/val/no_tumor/0.jpg: this image of the evaluation set cannot be read: the file is empty; replace it or remove it from the set
+    clevr_counts    malformed         8         -        8        8
+        [DIR]/sets/clevr/val_images.npy: lists 8 images of 8 that are not there; the first is [DIR]/sets/clevr/images/1.png
+    zoo             malformed         -         -        -        -
+        there are no class names of 'zoo': [DIR]/labels.json has 'stl10', and they are not among the published ones that rocket carries. Add 'zoo' to the file
+    1 ready, 3 missing, 6 malformed
+    ");
     assert_eq!(code, Some(4));
 
     // What is missing is no error, unless it was asked for by name.
     let (code, said) = sets.check(&["--datasets", "mnist"]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    set    state        images     train  classes    texts
+    mnist  ready             3         -       10       10
+        note: 3 images; the published set has 10000
+        note: 7 of 10 classes have no image
+        note: prompts from [DIR]/templates.json, which are those published for pets
+        note: there is no training split, which only linear probes need
+    1 ready, 0 missing, 0 malformed
+    ");
     assert_eq!(code, Some(0));
     let (code, said) = sets.check(&["--datasets", "mnist,gtsrb", "--json"]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r#"
+    [
+      {
+        "set": "mnist",
+        "state": "ready",
+        "images": 3,
+        "train_images": null,
+        "classes": 10,
+        "texts": 10,
+        "matched": "published",
+        "notes": [
+          "3 images; the published set has 10000",
+          "7 of 10 classes have no image",
+          "prompts from [DIR]/templates.json, which are those published for pets",
+          "there is no training split, which only linear probes need"
+        ]
+      },
+      {
+        "set": "gtsrb",
+        "state": "missing",
+        "problem": "[DIR]/catalog.json: entry 'gtsrb': there is no folder [DIR]/sets/gtsrb/val; put the class folders there, or correct 'path' and 'test'",
+        "images": null,
+        "train_images": null,
+        "classes": null,
+        "texts": null,
+        "matched": null,
+        "notes": []
+      }
+    ]
+    "#);
     assert_eq!(code, Some(4));
     let (code, said) = sets.check(&["--datasets", "minst"]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @"error: [DIR]/catalog.json: there is no entry 'minst'; it has 'mnist', 'cifar10', 'cifar100', 'stl10', 'gtsrb', 'kitti_distance', 'rendered_sst2', 'patch_camelyon', 'clevr_counts', 'zoo'. Choose one of these or add 'minst' to the file");
     assert_eq!(code, Some(3));
     // Nothing is decoded if nothing is to be.
     let (code, said) = sets.check(&["--datasets", "patch_camelyon", "--decode", "0"]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    set             state        images     train  classes    texts
+    patch_camelyon  ready             2         -        2        2
+        note: 2 images; the published set has 32768
+        note: there is no training split, which only linear probes need
+    1 ready, 0 missing, 0 malformed
+    ");
     assert_eq!(code, Some(0));
 }
 
@@ -141,11 +216,14 @@ fn a_catalog_that_says_what_cannot_be_is_refused_whole() {
         "pets": {"path": "sets/pets", "type": "imagefolder"},
     }));
     let (code, said) = sets.check(&[]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    error: [DIR]/catalog.json: entry 'mnist': unknown type 'idx'; the types are 'imagefolder', 'filelist', 'special'
+    [DIR]/catalog.json: entry 'pets': the key 'test' is missing; name the folder below 'path' that holds the class folders ('.' if they lie in 'path' itself)
+    ");
     assert_eq!(code, Some(3));
     fs::remove_file(sets.path("catalog.json")).expect("removed");
     let (code, said) = sets.check(&[]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @"error: [DIR]/catalog.json: cannot read this file: No such file or directory (os error 2)");
     assert_eq!(code, Some(4));
 }
 

@@ -229,7 +229,7 @@ fn what_cannot_be_scored_is_one_clear_error() {
     remove what is too much, add what is missing, or give the label of each folder under 'classes' in the catalog
 
     $ eval --catalog catalog.json
-    error: set/val/building/0.jpg: this image of the evaluation set cannot be read: the file is neither JPEG nor PNG nor GIF (it begins with 6e 6f 20 69); replace it or remove it from the set
+    error: set/val/building/0.jpg: this image of the evaluation set cannot be read: the file is neither JPEG, PNG, WebP, GIF nor BMP (it begins with 6e 6f 20 69); replace it or remove it from the set
 
     $ eval 
     error: there are no prompts of 'tiny': there is no file tiny-01234567/pin/templates.json, and they are not among the published ones that rocket carries. Add 'tiny' to the file

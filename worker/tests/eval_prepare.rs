@@ -198,7 +198,13 @@ fn food101_goes_by_its_lists() {
     entries.push(text("food-101/meta/train.txt", &lists[0]));
     entries.push(text("food-101/meta/test.txt", &lists[1]));
     this.put("food-101.tar.gz", &tar_gz(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    food101: 303 images in [DIR]/data/food101
+      test: 101 images, 101 classes
+      train: 202 images, 101 classes
+    note: train has 202 images; the published one has 75750
+    note: test has 101 images; the published one has 25250
+    ");
     assert_eq!(
         this.read("test/apple_pie/2.jpg"),
         image("food-101/images/apple_pie/2.jpg").1
@@ -206,7 +212,13 @@ fn food101_goes_by_its_lists() {
     this.assert_ordered(Split::Test);
     this.assert_ordered(Split::Train);
     // A second call finds it done.
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    food101: 303 images in [DIR]/data/food101, prepared already
+      test: 101 images, 101 classes
+      train: 202 images, 101 classes
+    note: train has 202 images; the published one has 75750
+    note: test has 101 images; the published one has 25250
+    ");
 }
 
 #[test]
@@ -226,7 +238,13 @@ fn cub200_goes_by_its_lists() {
     entries.push(text("CUB_200_2011/images.txt", &images));
     entries.push(text("CUB_200_2011/train_test_split.txt", &splits));
     this.put("CUB_200_2011.tgz", &tar_gz(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    cub200: 400 images in [DIR]/data/cub200
+      train: 200 images, 200 classes
+      val: 200 images, 200 classes
+    note: train has 200 images; the published one has 5994
+    note: val has 200 images; the published one has 5794
+    ");
     assert!(
         this.dest()
             .join("val/001.Black_footed_Albatross/a_0.jpg")
@@ -253,7 +271,14 @@ fn aircraft_dtd_and_pets_go_by_their_lists() {
     }
     entries.extend((0..300).map(|i| image(&format!("fgvc-aircraft-2013b/data/images/{i:07}.jpg"))));
     this.put("fgvc-aircraft-2013b.tar.gz", &tar_gz(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    aircraft: 300 images in [DIR]/data/aircraft
+      test: 100 images, 100 classes
+      train: 100 images, 100 classes
+      val: 100 images, 100 classes
+    note: train has 100 images; the published one has 3334
+    note: test has 100 images; the published one has 3333
+    ");
     assert!(this.dest().join("test/F-16A-B/0000272.jpg").is_file());
     this.assert_ordered(Split::Test);
 
@@ -268,7 +293,14 @@ fn aircraft_dtd_and_pets_go_by_their_lists() {
             .iter()
             .for_each(|line| this.put(&format!("dtd/images/{line}"), b"image"));
     }
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    dtd: 141 images in [DIR]/data/dtd
+      test: 47 images, 47 classes
+      train: 47 images, 47 classes
+      val: 47 images, 47 classes
+    note: train has 47 images; the published one has 1880
+    note: test has 47 images; the published one has 1880
+    ");
     this.assert_ordered(Split::Test);
 
     let this = Prepare::new("pets");
@@ -289,7 +321,13 @@ fn aircraft_dtd_and_pets_go_by_their_lists() {
     images.push(("images/Abyssinian_34.mat".to_owned(), Vec::new()));
     this.put("images.tar.gz", &tar_gz(&images));
     this.put("annotations.tar.gz", &tar_gz(&annotations));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    pets: 74 images in [DIR]/data/pets
+      test: 37 images, 37 classes
+      train: 37 images, 37 classes
+    note: train has 37 images; the published one has 3680
+    note: test has 37 images; the published one has 3669
+    ");
     this.assert_ordered(Split::Test);
 }
 
@@ -314,7 +352,12 @@ fn caltech101_eurosat_and_resisc45_are_split_the_same_way_everywhere() {
         tar_gz(&inner),
     )];
     this.put("caltech-101.zip", &zip(&outer));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    caltech101: 3265 images in [DIR]/data/caltech101
+      test: 205 images, 102 classes
+      train: 3060 images, 102 classes
+    note: test has 205 images; the published one has 6085
+    ");
     this.assert_ordered(Split::Test);
     let list = |folder: &str| {
         let mut files: Vec<String> = fs::read_dir(this.dest().join(folder))
@@ -349,7 +392,11 @@ fn caltech101_eurosat_and_resisc45_are_split_the_same_way_everywhere() {
         .map(|name| (name, vec![1]))
         .collect();
     this.put("EuroSAT.zip", &zip(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    eurosat: 15000 images in [DIR]/data/eurosat
+      train: 10000 images, 10 classes
+      val: 5000 images, 10 classes
+    ");
     // Sorted as text: '998' and '999' come last, 1,500 are taken.
     assert!(!this.dest().join("val/River/River_999.jpg").exists());
     assert!(this.dest().join("val/River/River_997.jpg").exists());
@@ -364,7 +411,13 @@ fn caltech101_eurosat_and_resisc45_are_split_the_same_way_everywhere() {
             );
         }
     }
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    resisc45: 450 images in [DIR]/data/resisc45
+      test: 90 images, 45 classes
+      train: 360 images, 45 classes
+    note: train has 360 images; the published one has 25200
+    note: test has 90 images; the published one has 6300
+    ");
     this.assert_ordered(Split::Test);
     let test = |class: &str| {
         let mut files: Vec<String> = fs::read_dir(this.dest().join("test").join(class))
@@ -414,7 +467,13 @@ fn gtsrb_becomes_png_without_loss() {
         "GTSRB_Final_Test_GT.zip",
         &zip(&[text("GT-final_test.csv", &lines)]),
     );
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    gtsrb: 86 images in [DIR]/data/gtsrb
+      test: 43 images, 43 classes
+      train: 43 images, 43 classes
+    note: train has 43 images; the published one has 26640
+    note: test has 43 images; the published one has 12630
+    ");
     this.assert_ordered(Split::Test);
     let picture = rocket_worker::image::decode(&this.read("test/00042/00000.png")).expect("a PNG");
     assert_eq!((picture.width, picture.height), (2, 1));
@@ -441,7 +500,13 @@ fn kitti_goes_by_the_nearest_vehicle() {
     }
     this.put("data_object_image_2.zip", &zip(&images));
     this.put("data_object_label_2.zip", &zip(&labels));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    kitti_distance: 40 images in [DIR]/data/kitti_distance
+      train: 32 images, 4 classes
+      val: 8 images, 4 classes
+    note: train has 32 images; the published one has 5985
+    note: val has 8 images; the published one has 1496
+    ");
     let open = this.open(Split::Train);
     assert!(
         (0..open.samples.len())
@@ -471,7 +536,14 @@ fn country211_and_sst2_lie_as_they_are_used() {
         );
     }
     this.put("country211.tgz", &tar_gz(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    country211: 633 images in [DIR]/data/country211
+      test: 211 images, 211 classes
+      train: 211 images, 211 classes
+      val: 211 images, 211 classes
+    note: train has 211 images; the published one has 31650
+    note: test has 211 images; the published one has 21100
+    ");
     this.assert_ordered(Split::Test);
 
     let this = Prepare::new("rendered_sst2");
@@ -482,7 +554,14 @@ fn country211_and_sst2_lie_as_they_are_used() {
         );
     }
     this.put("rendered-sst2.tgz", &tar_gz(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    rendered_sst2: 6 images in [DIR]/data/rendered_sst2
+      test: 2 images, 2 classes
+      train: 2 images, 2 classes
+      val: 2 images, 2 classes
+    note: train has 2 images; the published one has 6920
+    note: test has 2 images; the published one has 1821
+    ");
     this.assert_ordered(Split::Test);
 }
 
@@ -506,7 +585,13 @@ fn clevr_becomes_a_file_list() {
     }
     entries.push(image("CLEVR_v1.0/images/test/CLEVR_test_000000.png"));
     this.put("CLEVR_v1.0.zip", &zip(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    clevr_counts: 16 images in [DIR]/data/clevr_counts
+      train: 8 images, 8 classes
+      val: 8 images, 8 classes
+    note: train has 8 images; the published one has 70000
+    note: val has 8 images; the published one has 15000
+    ");
     let open = this.open(Split::Test);
     let targets: Vec<usize> = (0..8).map(|i| open.samples.target(i)).collect();
     assert_eq!(targets, [1, 2, 3, 4, 5, 6, 7, 0]);
@@ -531,14 +616,20 @@ fn hateful_memes_go_by_their_jsonl() {
         this.put(&name, &bytes);
         ids.for_each(|id| this.put(&format!("data/img/{id:05}.png"), b"image"));
     }
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    hateful_memes: 6 images in [DIR]/data/hateful_memes
+      dev: 2 images, 2 classes
+      train: 4 images, 2 classes
+    note: train has 4 images; the published one has 8500
+    note: dev has 2 images; the published one has 500
+    ");
     this.assert_ordered(Split::Test);
     this.put(
         "data/dev_seen.jsonl",
         b"{\"id\": 4, \"img\": \"img/00004.png\"}\n",
     );
     fs::remove_dir_all(this.dest()).expect("removed");
-    insta::assert_snapshot!(this.fails(), @"");
+    insta::assert_snapshot!(this.fails(), @"error: [DIR]/source: dev_seen.jsonl: line 1: missing field `label` at line 1 column 33");
 }
 
 #[test]
@@ -557,7 +648,13 @@ fn imagenet_of_kaggle_goes_by_its_list() {
     }
     entries.push(text("LOC_val_solution.csv", &lines));
     this.put("imagenet.tar", &tar(&entries));
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    imagenet: 2000 images in [DIR]/data/imagenet
+      train: 1000 images, 1000 classes
+      val: 1000 images, 1000 classes
+    note: train has 1000 images; the published one has 1281167
+    note: val has 1000 images; the published one has 50000
+    ");
     this.assert_ordered(Split::Test);
     this.assert_ordered(Split::Train);
 }
@@ -574,7 +671,7 @@ fn an_interrupted_call_goes_on_where_it_was() {
     let whole = tar(&entries);
     this.put("rendered-sst2.tar", &whole[..5 * 1024 + 520]);
     let said = this.fails();
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @"error: [DIR]/source/rendered-sst2.tar: this archive cannot be read: unexpected EOF during skip; fetch it again");
     assert!(!this.dest().exists());
 
     // As if it had been killed after one file: that file is kept, and half a file is written again.
@@ -584,7 +681,14 @@ fn an_interrupted_call_goes_on_where_it_was() {
     fs::write(partial.join("test/negative/0.png"), b"kept").expect("written");
     fs::write(partial.join("test/positive/0.png.part"), b"ha").expect("written");
     this.put("rendered-sst2.tar", &whole);
-    insta::assert_snapshot!(this.succeeds(), @"");
+    insta::assert_snapshot!(this.succeeds(), @r"
+    rendered_sst2: 6 images in [DIR]/data/rendered_sst2, 1 of them from an earlier call
+      test: 2 images, 2 classes
+      train: 2 images, 2 classes
+      val: 2 images, 2 classes
+    note: train has 2 images; the published one has 6920
+    note: test has 2 images; the published one has 1821
+    ");
     assert_eq!(this.read("test/negative/0.png"), b"kept");
     assert_eq!(
         this.read("test/positive/0.png"),
@@ -642,7 +746,27 @@ fn what_cannot_be_prepared_is_said_in_a_sentence() {
         &json!({"version": 1, "set": "pets", "source": "/x", "images": {}, "classes": {}}),
     );
     say(&used);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    error: there is no evaluation set 'food102'; did you mean 'food101'? the sets are imagenet, food101, cub200, cars, aircraft, dtd, pets, caltech101, flowers, eurosat, resisc45, gtsrb, kitti_distance, country211, patch_camelyon, ucf101_frames, clevr_counts, hateful_memes, rendered_sst2
+
+    error: 'mnist' is read as it is published: unpack it into its folder of the catalog, or run 'rocket-worker data fetch mnist FOLDER'
+
+    error: [DIR]/source: there is no file annotations/trainval.txt; 'pets' is made of images.tar.gz and annotations.tar.gz
+
+    error: [DIR]/source: 2 of the 3 listed images are not there: 'Bengal_1.jpg', 'Abyssinian_2.jpg'; 'pets' is made of images.tar.gz and annotations.tar.gz
+
+    error: [DIR]/source/a.zip: '2750/River/../escape_1.jpg' cannot be read: its path leads out of the archive; such an archive is damaged or a trap: fetch it again
+
+    error: [DIR]/source/a.tgz: '2750/../../evil.jpg' cannot be read: its path leads out of the archive; such an archive is damaged or a trap: fetch it again
+
+    error: [DIR]/source: names an image or class that is no file name: 'train/../0000001.jpg'
+
+    error: [DIR]/source/EuroSAT.zip: this archive cannot be read: invalid Zip archive: Could not find EOCD; fetch it again
+
+    error: [DIR]/data/eurosat: there is something there that this command did not make; name another folder
+
+    error: [DIR]/data/eurosat: the set 'pets' was prepared there; name another folder
+    ");
 }
 
 /// A gzipped tar with a file `../evil.jpg`, which no library writes.
@@ -678,14 +802,31 @@ fn the_folder_is_the_catalogs_if_none_is_named() {
         let said = [output.stdout, output.stderr].concat();
         String::from_utf8_lossy(&said).replace(&this.dir.path().display().to_string(), "[DIR]")
     };
-    insta::assert_snapshot!(call("rendered_sst2"), @"");
+    insta::assert_snapshot!(call("rendered_sst2"), @r#"
+    {
+      "version": 1,
+      "set": "rendered_sst2",
+      "source": "[DIR]/source",
+      "images": {
+        "train": 2
+      },
+      "classes": {
+        "train": 2
+      },
+      "found_written": 0,
+      "notes": [
+        "train has 2 images; the published one has 6920",
+        "there is no split 'test', which is the one that is scored"
+      ]
+    }
+    "#);
     assert!(
         this.dir
             .path()
             .join("sets/sst2/train/positive/0.png")
             .is_file()
     );
-    insta::assert_snapshot!(call("pets"), @"");
+    insta::assert_snapshot!(call("pets"), @"error: [DIR]/catalog.json: there is no entry 'pets'; it has 'rendered_sst2'. Choose one of these or add 'pets' to the file");
 }
 
 #[test]
@@ -700,5 +841,5 @@ fn a_source_that_is_no_archive_is_named() {
         .expect("rocket-worker starts");
     let said = String::from_utf8_lossy(&output.stderr)
         .replace(&this.dir.path().display().to_string(), "[DIR]");
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @"error: [DIR]/EuroSAT.rar: this is no archive that can be read (.zip, .tar, .tar.gz, .tgz); name one, or the folder that holds the set's files");
 }

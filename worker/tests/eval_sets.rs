@@ -106,7 +106,31 @@ fn the_published_lists_are_whole() {
             facts.images.test
         );
     }
-    insta::assert_snapshot!(table, @"");
+    insta::assert_snapshot!(table, @r"
+    imagenet 1000 classes 80 prompts 1281167 + 50000 images
+    mnist 10 classes 1 prompts 60000 + 10000 images
+    food101 101 classes 1 prompts 75750 + 25250 images
+    cifar10 10 classes 18 prompts 50000 + 10000 images
+    cifar100 100 classes 18 prompts 50000 + 10000 images
+    cub200 200 classes 1 prompts 5994 + 5794 images
+    cars 196 classes 8 prompts 8144 + 8041 images
+    aircraft 100 classes 2 prompts 3334 + 3333 images
+    dtd 47 classes 8 prompts 1880 + 1880 images
+    pets 37 classes 1 prompts 3680 + 3669 images
+    caltech101 102 classes 34 prompts 3060 + 6085 images
+    flowers 102 classes 1 prompts 2040 + 6149 images
+    stl10 10 classes 2 prompts 5000 + 8000 images
+    eurosat 10 classes 3 prompts 10000 + 5000 images
+    resisc45 45 classes 18 prompts 25200 + 6300 images
+    gtsrb 43 classes 3 prompts 26640 + 12630 images
+    kitti_distance 4 classes 1 prompts 5985 + 1496 images
+    country211 211 classes 5 prompts 31650 + 21100 images
+    patch_camelyon 2 classes 1 prompts 262144 + 32768 images
+    ucf101_frames 101 classes 48 prompts 9537 + 3783 images
+    clevr_counts 8 classes 1 prompts 70000 + 15000 images
+    hateful_memes 2 classes 1 prompts 8500 + 500 images
+    rendered_sst2 2 classes 1 prompts 6920 + 1821 images
+    ");
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let catalog = Catalog::load(&repository.join("dataset_catalog.json"), &repository);
     let catalog = catalog.expect("the repository's catalog");
@@ -193,24 +217,39 @@ fn what_does_not_fit_a_published_set_is_refused_with_the_difference() {
     folders.push("00043".to_owned());
     let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
     image_folder(&extra.data().join("val"), &folders);
-    insta::assert_snapshot!(extra.error(), @"");
+    insta::assert_snapshot!(extra.error(), @r"
+    data/val: the class folders of 'gtsrb' do not match its labels in rocket's own list:
+      44 class folders, but 43 classes
+      no class for 1 folder: '00043'
+    remove what is too much, and add what is missing
+    ");
 
     let missing = Set::new("kitti_distance", "imagefolder");
     image_folder(
         &missing.data().join("val"),
         &["above_20", "below_8", "no_vehicle"],
     );
-    insta::assert_snapshot!(missing.error(), @"");
+    insta::assert_snapshot!(missing.error(), @r"
+    data/val: the class folders of 'kitti_distance' do not match its labels in rocket's own list:
+      3 class folders, but 4 classes
+      no folder for 1 class: 'below_20 (a photo i took with a car nearby.)'
+    remove what is too much, and add what is missing
+    ");
 
     let empty = Set::new("patch_camelyon", "imagefolder");
     image_folder(&empty.data().join("val"), &["no_tumor", "tumor"]);
     fs::remove_file(empty.data().join("val/tumor/0.jpg")).expect("removed");
-    insta::assert_snapshot!(empty.error(), @"");
+    insta::assert_snapshot!(empty.error(), @"data/val: no image in a class folder of 'patch_camelyon': tumor; add images (.jpg .jpeg .png .ppm .bmp .pgm .tif .tiff .webp) or remove the class from folders and labels");
 
     // The right number of labels, but another set's.
     let other = Set::new("stl10", "special").labels(&json!(published::class_names("cifar10")));
     stl10(&other, "test", &[1, 10]);
-    insta::assert_snapshot!(other.error(), @"");
+    insta::assert_snapshot!(other.error(), @r"
+    data: the class folders of 'stl10' do not match its labels in labels.json:
+      label 2 is 'bird', but class 2 of the set is 'car' and 'bird' is class 1
+      label 7 is 'horse', but class 7 of the set is 'monkey' and 'horse' is class 6
+    give the labels in the set's own order
+    ");
     let other = Set::new("eurosat", "imagefolder").labels(&json!([
         "forest",
         "annual crop land",
@@ -226,7 +265,12 @@ fn what_does_not_fit_a_published_set_is_refused_with_the_difference() {
     let folders = codes("eurosat");
     let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
     image_folder(&other.data().join("val"), &folders);
-    insta::assert_snapshot!(other.error(), @"");
+    insta::assert_snapshot!(other.error(), @r"
+    data/val: the class folders of 'eurosat' do not match its labels in labels.json:
+      label 0 is 'forest', but class 0 of the set is 'annual crop land' and 'forest' is class 1
+      label 1 is 'annual crop land', but class 1 of the set is 'forest' and 'annual crop land' is class 0
+    give the labels in the set's own order
+    ");
 }
 
 /// An IDX file.
@@ -263,20 +307,24 @@ fn mnist_is_read_from_idx_files_packed_or_not() {
     assert_eq!(open.prompts.by_class[7], ["a photo of the number: \"7\"."]);
 
     set.write("MNIST/raw/t10k-images-idx3-ubyte", &images[..100]);
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/MNIST/raw/t10k-images-idx3-ubyte: is no IDX file of bytes with 3 axes: its header says [3, 28, 28], but 84 bytes follow; fetch it again");
     set.write("MNIST/raw/t10k-images-idx3-ubyte", &labels);
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/MNIST/raw/t10k-images-idx3-ubyte: is no IDX file of bytes with 3 axes: it begins with [00, 00, 08, 01]; fetch it again");
     set.write(
         "MNIST/raw/t10k-images-idx3-ubyte",
         &mnist(&[1, 2]).concat()[..16 + 2 * 784],
     );
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/MNIST/raw/t10k-images-idx3-ubyte: holds 1568 bytes of pixels and 3 labels, which is no whole number of images of 784 bytes with a label each; the file is cut off or another one: fetch it again");
     let other = Set::new("mnist", "special").labels(&json!(["zero", "one"]));
     other.write("t10k-images-idx3-ubyte", &images);
     other.write("t10k-labels-idx1-ubyte", &labels);
-    insta::assert_snapshot!(other.error(), @"");
+    insta::assert_snapshot!(other.error(), @r"
+    data: the class folders of 'mnist' do not match its labels in labels.json:
+      the set has 10 classes, but there are 2 labels
+    give one label per class, in the set's own order
+    ");
     fs::remove_file(set.data().join("MNIST/raw/t10k-images-idx3-ubyte")).expect("removed");
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"catalog.json: entry 'mnist': there is none of the files data/MNIST/raw/t10k-images-idx3-ubyte, data/MNIST/raw/t10k-images-idx3-ubyte.gz, data/MNIST/raw/t10k-images.idx3-ubyte, data/MNIST/raw/t10k-images.idx3-ubyte.gz, data/raw/t10k-images-idx3-ubyte, data/raw/t10k-images-idx3-ubyte.gz, data/raw/t10k-images.idx3-ubyte, data/raw/t10k-images.idx3-ubyte.gz, data/t10k-images-idx3-ubyte, data/t10k-images-idx3-ubyte.gz, data/t10k-images.idx3-ubyte, data/t10k-images.idx3-ubyte.gz; unpack the published files there, or run 'rocket-worker data fetch mnist data'");
 }
 
 /// An image of CIFAR whose planes are filled with these values.
@@ -311,14 +359,18 @@ fn cifar_is_read_in_its_binary_version() {
     assert_eq!(hundred.read(Split::Test), [([1, 2, 3], 99)]);
 
     set.write("cifar-10-batches-bin/batches.meta.txt", b"cat\ndog\n");
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @r"
+    data/cifar-10-batches-bin/batches.meta.txt: the class folders of 'cifar10' do not match its labels in rocket's own list:
+      the set has 2 classes, but there are 10 labels
+    give one label per class, in the set's own order
+    ");
     set.write("cifar-10-batches-bin/test_batch.bin", &[7; 3000]);
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/cifar-10-batches-bin/test_batch.bin: has 3000 bytes, which is no whole number of records of 3073; it is cut off or another file: fetch it again");
     set.write("cifar-10-batches-bin/test_batch.bin", &[11; 3073]);
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/cifar-10-batches-bin/test_batch.bin: image 0 has label 11, but there are 10 classes; the file is damaged or another one: fetch it again");
     hundred.write("cifar-100-python.tar.gz", b"");
     fs::remove_dir_all(hundred.data().join("cifar-100-binary")).expect("removed");
-    insta::assert_snapshot!(hundred.error(), @"");
+    insta::assert_snapshot!(hundred.error(), @"catalog.json: entry 'cifar100': there is none of the files data/cifar-100-python/test, data/test, data/cifar-100-binary/test.bin, data/test.bin; unpack the archive that is there: tar -xzf data/cifar-100-python.tar.gz -C data");
 }
 
 /// A batch as Python 2 pickled it, by hand: strings are bytes, and the array is built from one.
@@ -368,17 +420,17 @@ fn cifar_is_read_in_its_version_for_python() {
         "cifar-10-batches-py/test_batch",
         &python2_batch("labels", &[4, 0], &pixels[1..]),
     );
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/cifar-10-batches-py/test_batch: is no batch of CIFAR: the pickle is broken at byte 6274: an array's shape and its bytes do not agree; fetch it again");
     set.write(
         "cifar-10-batches-py/test_batch",
         &python2_batch("fine_labels", &[4, 0], &pixels),
     );
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/cifar-10-batches-py/test_batch: is no batch of CIFAR: it has no list 'labels'; fetch it again");
     set.write(
         "cifar-10-batches-py/test_batch",
         b"\x80\x02cos\nsystem\nU\x02ls\x85R.",
     );
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/cifar-10-batches-py/test_batch: is no batch of CIFAR: the pickle calls for 'os.system' (byte 2), which is refused: only numpy arrays, dicts, lists, tuples, text and numbers are read, and no code is run; fetch it again");
 }
 
 fn stl10(set: &Set, split: &str, labels: &[u8]) {
@@ -413,9 +465,9 @@ fn stl10_is_read_by_columns_with_labels_from_one() {
     assert_eq!(&picture.data[95 * 96 * 3..][..4], [1, 1, 1, 0]);
 
     stl10(&set, "test", &[10, 0]);
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/stl10_binary/test_y.bin: holds label 0, but STL-10's labels are 1 to 10; fetch it again");
     set.write("stl10_binary/test_y.bin", &[1, 2, 3]);
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/stl10_binary/test_X.bin: holds 55296 bytes of pixels and 3 labels, which is no whole number of images of 27648 bytes with a label each; the file is cut off or another one: fetch it again");
 }
 
 /// An npy file of one axis: `<U8`, or `<i8`.
@@ -471,18 +523,27 @@ fn a_file_list_is_read_with_text_or_numbers() {
     assert_eq!(set.open().samples.target(0), 7);
 
     set.write("val_labels.npy", &numbers(&[7, 6, 5, 4, 3, 2, 1, 8]));
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @r"
+    data: the class folders of 'clevr_counts' do not match its labels in rocket's own list:
+      the list has label 8, but there are 8 labels, 0 to 7
+    write indices of the labels
+    ");
     set.write("val_labels.npy", &numbers(&[1, 2]));
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/val_labels.npy: has 2 labels, but data/val_images.npy has 8 images; write both from one list");
     set.write(
         "val_labels.npy",
         &npy_texts(&[&["count_2"][..], &counts[1..]].concat()),
     );
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @r"
+    data: the class folders of 'clevr_counts' do not match its labels in rocket's own list:
+      no class for 1 folder: 'count_2'
+      no folder for 1 class: 'count_3 (3)'
+    remove what is too much, and add what is missing
+    ");
     set.write("val_labels.npy", &npy("<f4", 1, &[0; 4]));
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/val_labels.npy: holds an array of dtype '<f4'; text or whole numbers, little-endian, are needed");
     set.write("val_images.npy", &numbers(&[1]));
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/val_images.npy: holds numbers where the paths of images belong; write an array of text");
     fs::remove_file(set.data().join("val_images.npy")).expect("removed");
-    insta::assert_snapshot!(set.error(), @"");
+    insta::assert_snapshot!(set.error(), @"data/val_images.npy: cannot read this file of an evaluation set: No such file or directory (os error 2)");
 }

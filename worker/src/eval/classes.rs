@@ -134,11 +134,14 @@ fn by_published(
     if known * 2 <= folders.len().min(published.len()) {
         return None;
     }
-    let mut differences = vec![format!(
-        "{} class folders, but {} classes",
-        folders.len(),
-        published.len()
-    )];
+    let mut differences = Vec::new();
+    if folders.len() != published.len() {
+        differences.push(format!(
+            "{} class folders, but {} classes",
+            folders.len(),
+            published.len()
+        ));
+    }
     let extra: Vec<_> = folders
         .iter()
         .zip(&found)

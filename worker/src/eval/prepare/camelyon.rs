@@ -34,7 +34,7 @@ pub(super) fn write(
             return Err(PrepareError::Missing {
                 place: source.to_owned(),
                 set: SET,
-                what: "file camelyonpatch_level_2_split_valid_x.h5 or _y.h5".to_owned(),
+                what: "there is no file camelyonpatch_level_2_split_valid_x.h5 or _y.h5".to_owned(),
                 from: recipe.from,
             });
         };

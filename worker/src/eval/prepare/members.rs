@@ -131,16 +131,12 @@ fn archive(path: &Path, visit: &mut Visit) -> Result<(), PrepareError> {
 }
 
 fn zip<R: Read + Seek>(path: &Path, file: R, visit: &mut Visit) -> Result<(), PrepareError> {
-    let failed = |member: &str, what: String| PrepareError::Member {
-        container: path.to_owned(),
-        member: member.to_owned(),
-        what,
-    };
-    let mut archive = zip::ZipArchive::new(file).map_err(|e| failed("", e.to_string()))?;
+    let mut archive =
+        zip::ZipArchive::new(file).map_err(|error| unreadable(path, "", error.to_string()))?;
     for index in 0..archive.len() {
         let mut entry = archive
             .by_index(index)
-            .map_err(|error| failed(&format!("entry {index}"), error.to_string()))?;
+            .map_err(|error| unreadable(path, &format!("entry {index}"), error.to_string()))?;
         if !entry.is_file() {
             continue;
         }
@@ -157,11 +153,8 @@ fn tar(
     depth: usize,
     visit: &mut Visit,
 ) -> Result<(), PrepareError> {
-    let failed = |what: std::io::Error| PrepareError::Member {
-        container: path.to_owned(),
-        member: above.trim_end_matches('/').to_owned(),
-        what: what.to_string(),
-    };
+    let failed =
+        |error: std::io::Error| unreadable(path, above.trim_end_matches('/'), error.to_string());
     let mut archive = tar::Archive::new(reader);
     for entry in archive.entries().map_err(failed)? {
         let mut entry = entry.map_err(failed)?;
@@ -198,6 +191,21 @@ fn found(
             reader,
             container,
         }),
+    }
+}
+
+/// What an archive, or an archive within it, is refused with.
+fn unreadable(container: &Path, member: &str, what: String) -> PrepareError {
+    if member.is_empty() {
+        return PrepareError::Form {
+            what: container.display().to_string(),
+            problem: format!("this archive cannot be read: {what}; fetch it again"),
+        };
+    }
+    PrepareError::Member {
+        container: container.to_owned(),
+        member: member.to_owned(),
+        what,
     }
 }
 

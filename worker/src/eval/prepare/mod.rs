@@ -62,13 +62,13 @@ pub enum PrepareError {
         what: String,
     },
     /// A file of the set is in no archive.
-    #[error("{}: there is no {what}, which '{set}' needs; put there {from}", place.display())]
+    #[error("{}: {what}; '{set}' is made of {from}", place.display())]
     Missing {
         /// The source.
         place: PathBuf,
         /// The set.
         set: &'static str,
-        /// What is missing.
+        /// What is missing, as a sentence.
         what: String,
         /// What belongs into the source.
         from: &'static str,
@@ -226,7 +226,7 @@ fn recipe(set: &str) -> Result<&'static Recipe, PrepareError> {
     }
     if special::SETS.contains(&set) {
         return Err(PrepareError::Set(format!(
-            "'{set}' is read as it is published: unpack it into its folder of the catalog, or run 'rocket-worker data fetch {set}'"
+            "'{set}' is read as it is published: unpack it into its folder of the catalog, or run 'rocket-worker data fetch {set} FOLDER'"
         )));
     }
     let known: Vec<&str> = RECIPES.iter().map(|recipe| recipe.set).collect();
@@ -312,14 +312,14 @@ fn plan(recipe: &Recipe, source: &Path) -> Result<Plan, PrepareError> {
         .collect();
     if !missing.is_empty() {
         return Err(found.missing(format!(
-            "{} of the {} images that are listed: {}",
+            "{} of the {} listed images are not there: {}",
             missing.len(),
             plan.items.len(),
             some_of(&missing)
         )));
     }
     if plan.items.is_empty() {
-        return Err(found.missing("image".to_owned()));
+        return Err(found.missing("there is no image of the set".to_owned()));
     }
     for item in &plan.items {
         let parts = item.dest.split('/');
@@ -366,7 +366,7 @@ impl Found<'_> {
         self.metas
             .get(name)
             .map(Vec::as_slice)
-            .ok_or_else(|| self.missing(format!("file {name}")))
+            .ok_or_else(|| self.missing(format!("there is no file {name}")))
     }
 
     /// Lines that are not empty.
