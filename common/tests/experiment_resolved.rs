@@ -318,6 +318,7 @@ fn every_number_has_a_range_and_every_range_a_number() {
             "cluster.tasks_per_node=1",
             "augment.multicrop_resize=1",
             "cluster.hang_minutes=1",
+            "data.read_timeout_seconds=1",
             "train.checkpoint_grad=true",
             "train.checkpoint_segments=1",
         ],

@@ -1,7 +1,7 @@
 //! Epochs over any number of ranks, threads, stops and resumes.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -12,10 +12,15 @@ use rocket_worker::image::ImageViews;
 use rocket_worker::random::Permutation;
 use rocket_worker::text::CaptionViews;
 
+/// A picture of one pixel.
+const PICTURE: &[u8] =
+    b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
 /// One small picture under many names.
 struct Same {
     count: usize,
     file: PathBuf,
+    _folder: tempfile::TempDir,
 }
 
 impl Source for Same {
@@ -34,8 +39,14 @@ impl Source for Same {
 }
 
 fn source(count: usize) -> Arc<Same> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/cc/images/00.jpg");
-    Arc::new(Same { count, file })
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("picture.gif");
+    std::fs::write(&file, PICTURE).unwrap();
+    Arc::new(Same {
+        count,
+        file,
+        _folder: folder,
+    })
 }
 
 fn loader(

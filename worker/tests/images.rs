@@ -107,7 +107,9 @@ fn headers(side: u32) -> Vec<Vec<u8>> {
         b"\xff\xda\0\x0c\x03\x01\0\x02\0\x03\0\0\x3f\0",
     ]
     .concat();
-    let gif = [b"GIF89a".as_slice(), &le[..2], &le[..2], &[0, 0, 0]].concat();
+    let sides = [&le[..2], &le[..2]].concat();
+    let frame = [b",\0\0\0\0".as_slice(), &sides, &[0, 2]].concat();
+    let gif = [b"GIF89a".as_slice(), &sides, &[0, 0, 0], &frame].concat();
     let bmp = [
         b"BM\0\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0".as_slice(),
         &le,

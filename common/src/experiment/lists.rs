@@ -57,7 +57,11 @@ impl Data {
     /// If keys do not fit together, in a sentence.
     pub fn lists(&self) -> Result<Vec<DataList>, String> {
         if self.dataset != Dataset::MergedOpendata {
-            return Ok(vec![DataList::new(self.dataset, &self.root, &self.metadata)]);
+            return Ok(vec![DataList::new(
+                self.dataset,
+                &self.root,
+                &self.metadata,
+            )]);
         }
         let split = |path: &Path| -> Vec<String> {
             let text = path.to_string_lossy();
