@@ -12,6 +12,7 @@ use rocket_common::run_dir::Manifest;
 use serde::Serialize;
 
 use crate::backend::Backends;
+use crate::evaluation::Results;
 use crate::goodput::{Context, Goodput};
 use crate::output::{Format, Report, Table};
 use crate::pin;
@@ -58,6 +59,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         attempts,
         goodput,
         events,
+        scores: Results::read(&run),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -70,6 +72,7 @@ struct Show {
     attempts: Vec<AttemptSummary>,
     goodput: Option<Goodput>,
     events: Vec<Event>,
+    scores: Results,
 }
 
 impl Report for Show {
@@ -81,6 +84,10 @@ impl Report for Show {
         }
         if let Some(goodput) = &self.goodput {
             self.goodput(out, goodput)?;
+        }
+        if !self.scores.0.is_empty() {
+            writeln!(out, "\nscores")?;
+            self.scores.human(out)?;
         }
         writeln!(out, "\nhistory")?;
         for event in &self.events {
@@ -165,6 +172,10 @@ impl Show {
         writeln!(out, "programs    {}", manifest.bundle.dir.display())?;
         if let Some(run) = manifest.reproduces.as_ref().and_then(|of| of.run.as_ref()) {
             writeln!(out, "reproduces  {run}")?;
+        }
+        if let Some(of) = &manifest.evaluation {
+            let run = of.run.file_name().unwrap_or_default().to_string_lossy();
+            writeln!(out, "evaluates   step {} of {run}", of.step)?;
         }
         if let Some(imported) = &manifest.imported {
             writeln!(

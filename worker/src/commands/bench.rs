@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use tch_distributed::optim as gradients;
 
 use super::bench_data::{self, LoaderArgs, TokenizerArgs};
+use super::bench_eval;
 use super::bench_index;
 use crate::data::{self, Loader, LoaderOptions, Order};
 use crate::loss::{Alone, Objective};
@@ -43,6 +44,8 @@ enum What {
     Index(bench_index::IndexArgs),
     /// The files of a data set's images, read and not decoded.
     Read(bench_index::ReadArgs),
+    /// An evaluation of one set, from its prompts to its scores.
+    Eval(bench_eval::Args),
 }
 
 #[derive(Debug, clap::Args)]
