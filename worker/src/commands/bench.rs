@@ -86,6 +86,7 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         What::Tokenizer(args) => return bench_data::tokenizer(args),
         What::Index(args) => return bench_index::run(args),
         What::Read(args) => return bench_index::read(args),
+        What::Eval(args) => return bench_eval::run(args),
     };
     let experiment = read_experiment(&args.experiment, &args.set)?;
     tch::set_num_threads(args.threads.max(1));
