@@ -341,10 +341,15 @@ fn a_model_without_h_has_one_head() {
         scale: 1.0,
     };
     let scores = run(&model, &usual(), &SETTINGS, &Shard::alone()).expect("scores");
-    assert_eq!(scores.iter().map(|s| s.head).collect::<Vec<_>>(), [Head::Z]);
     assert_eq!(
-        scores[0],
-        run(&MODEL, &usual(), &SETTINGS, &Shard::alone()).expect("scores")[0]
+        scores.heads.iter().map(|s| s.head).collect::<Vec<_>>(),
+        [Head::Z]
+    );
+    assert_eq!(
+        scores.heads[0],
+        run(&MODEL, &usual(), &SETTINGS, &Shard::alone())
+            .expect("scores")
+            .heads[0]
     );
 }
 

@@ -197,6 +197,26 @@ impl Manifest {
         .hint(format!("rocket reproduce {id} does it once more")))
     }
 
+    /// Id of the run that it evaluates, if it is an evaluation.
+    #[must_use]
+    pub fn evaluates(&self) -> Option<String> {
+        let of = self.evaluation.as_ref()?;
+        let name = of.run.file_name().unwrap_or_default();
+        Some(name.to_string_lossy().into_owned())
+    }
+
+    /// Refuses to take an evaluation for a run that trained: what it found is with that one.
+    ///
+    /// # Errors
+    /// It is an evaluation; kind [`ExitKind::Usage`].
+    pub fn refuse_evaluation(&self) -> Result<()> {
+        let Some(of) = self.evaluates() else {
+            return Ok(());
+        };
+        let message = format!("run {} is itself an evaluation, of {of}", self.run_id);
+        Err(Error::new(ExitKind::Usage, message).hint(format!("name that run: {of}")))
+    }
+
     /// Reads a manifest.
     ///
     /// # Errors

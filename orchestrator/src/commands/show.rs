@@ -47,7 +47,8 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let goodput = Goodput::of(
         &events,
         Context {
-            trainer: experiment.is_ok_and(|experiment| experiment.command.is_none()),
+            trainer: experiment.is_ok_and(|experiment| experiment.command.is_none())
+                && manifest.evaluation.is_none(),
             recorded: &series.recorded,
             status: view.status,
             now: Timestamp::now(),
@@ -173,8 +174,7 @@ impl Show {
         if let Some(run) = manifest.reproduces.as_ref().and_then(|of| of.run.as_ref()) {
             writeln!(out, "reproduces  {run}")?;
         }
-        if let Some(of) = &manifest.evaluation {
-            let run = of.run.file_name().unwrap_or_default().to_string_lossy();
+        if let (Some(of), Some(run)) = (&manifest.evaluation, manifest.evaluates()) {
             writeln!(out, "evaluates   step {} of {run}", of.step)?;
         }
         if let Some(imported) = &manifest.imported {

@@ -15,7 +15,8 @@ use rocket_common::run_dir::{self, Evaluation, Manifest, RunDir};
 
 use super::{catalog_sets, result_file};
 use crate::backend::{Backends, Handover};
-use crate::{bundle, experiment as resolve, notify, submit};
+use crate::supervisor::pin_store;
+use crate::{bundle, experiment as resolve, notify, pin, submit};
 
 /// What runs begin their names with that evaluate others.
 const PREFIX: &str = "eval-";
@@ -67,13 +68,20 @@ impl<'a> Plan<'a> {
         request: &Request<'_>,
     ) -> Result<Self> {
         let id = run.id();
-        if let Some(of) = &manifest.evaluation {
-            let of = of.run.file_name().unwrap_or_default().to_string_lossy();
+        manifest.refuse_evaluation()?;
+        if let Some(imported) = &manifest.imported {
             return Err(Error::new(
                 ExitKind::Usage,
-                format!("run {id} is itself an evaluation, of {of}"),
+                format!(
+                    "run {id} was imported from '{}' on {}; its programs are not here",
+                    imported.dir.display(),
+                    manifest.host
+                ),
             )
-            .hint(format!("rocket eval {of}")));
+            .hint(format!(
+                "with these programs: rocket-worker eval --run {}",
+                run.path().display()
+            )));
         }
         let experiment = overridden(run, request.sets)?;
         if experiment.command.is_some() {
@@ -171,17 +179,45 @@ impl<'a> Plan<'a> {
         if !path.exists() {
             let yaml = self.experiment.to_yaml();
             let manifest = self.manifest_of(id, &yaml);
+            pin::publish_again(&pin_store(self.run), &manifest.commit, id)?;
             match RunDir::create(self.root(), &manifest, &yaml) {
                 Err(error) if !path.exists() => return Err(error),
                 _ => {}
             }
         }
         let made = RunDir::open(path)?;
+        // As for a submit: 'rocket gc' sees this run from here on, or removed its programs before.
+        bundle::outlive(&self.manifest.bundle)?;
+        if !bundle::is_there(&self.manifest.bundle) {
+            self.undo(&made);
+            return Err(self.without_programs());
+        }
         if let Err(error) = self.link_checkpoint(&made) {
             // It is then read where it is, for as long as it is there.
             tracing::warn!("the checkpoint is not linked: {error}");
         }
         Ok(made)
+    }
+
+    /// As if it had never been.
+    fn undo(&self, made: &RunDir) {
+        let id = made.id();
+        notify::remove(self.root(), &id);
+        if fs::remove_dir_all(made.path()).is_ok() {
+            pin::forget(None, &pin_store(self.run), &id);
+        }
+    }
+
+    fn without_programs(&self) -> Error {
+        let id = self.run.id();
+        let message = format!(
+            "the programs of run {id} are gone: '{}'",
+            self.manifest.bundle.dir.display()
+        );
+        Error::new(ExitKind::Pin, message).hint(format!(
+            "with the programs at hand: rocket-worker eval --run {}",
+            self.run.path().display()
+        ))
     }
 
     fn manifest_of(&self, id: &str, yaml: &str) -> Manifest {
@@ -255,8 +291,7 @@ impl<'a> Plan<'a> {
             Err(error) if error.kind() == ExitKind::Fenced => Ok(None),
             Err(error) => {
                 if error.kind() == ExitKind::Usage {
-                    notify::remove(self.root(), &manifest.run_id);
-                    let _ = fs::remove_dir_all(made.path());
+                    self.undo(made);
                 }
                 Err(error)
             }

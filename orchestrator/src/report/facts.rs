@@ -83,7 +83,7 @@ impl Facts {
         let goodput = Goodput::of(
             &events,
             Context {
-                trainer: batch.is_some(),
+                trainer: batch.is_some() && manifest.evaluation.is_none(),
                 recorded: &series.recorded,
                 status: view.status,
                 now: Timestamp::now(),

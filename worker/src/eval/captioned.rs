@@ -130,11 +130,10 @@ impl Captioned {
         let mut ranges: Vec<std::ops::Range<usize>> = vec![0..0; self.images.len()];
         for (text, &image) in self.image_of.iter().enumerate() {
             let range = &mut ranges[image];
-            if range.is_empty() {
-                *range = text..text + 1;
-            } else {
-                range.end = text + 1;
+            if range.end == 0 {
+                range.start = text;
             }
+            range.end = text + 1;
         }
         ranges
     }

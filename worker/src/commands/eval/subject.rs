@@ -8,7 +8,6 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::{DeviceKind, Experiment, Precision};
 use rocket_common::run_dir::RunDir;
-use tch::Device;
 
 use super::sets::Files;
 use super::weights;
