@@ -41,7 +41,9 @@ fn project() -> Project {
     project.write("dataset_catalog.json", &format!("{catalog:#}\n"));
     for file in ["labels.json", "templates.json"] {
         let mut value = read(&project.path().join(file));
-        value["figures"] = value["shapes"].clone();
+        for set in ["figures", "absent"] {
+            value[set] = value["shapes"].clone();
+        }
         project.write(file, &format!("{value:#}\n"));
     }
     project.commit("Two sets");

@@ -38,7 +38,7 @@ eval:
   datasets: [tiny]
   batch_size: 3
 data: {root: /nowhere, metadata: /nowhere/x.npy, workers: 1}
-cluster: {nodes: 1, gpus_per_node: 0, device: cpu}
+cluster: {nodes: 1, gpus_per_node: 0, tasks_per_node: 1, device: cpu}
 ";
 
 /// A run with one checkpoint, and a catalog of two sets of which the second has the first's images.
@@ -113,7 +113,9 @@ impl World {
         };
         for name in ["labels.json", "templates.json"] {
             let mut value = read(name);
-            value["other"] = value["tiny"].clone();
+            for set in ["other", "absent"] {
+                value[set] = value["tiny"].clone();
+            }
             write_json(&pin.join(name), &value);
         }
         let entry = json!({"path": data.join("eval"), "type": "imagefolder", "test": "val"});

@@ -43,7 +43,7 @@ def zero_shot(z, h, targets, classes):
 
 def recall(similarity, belongs):
     """Recall at 1, 5 and 10 of rows to columns; belongs[i] are the columns of row i."""
-    order = similarity.argsort(1, descending=True, stable=True)
+    order = similarity.argsort(dim=1, descending=True, stable=True)
     found = [[bool(set(row[:depth].tolist()) & set(belongs[i])) for i, row in enumerate(order)] for depth in (1, 5, 10)]
     return [100 * sum(hits) / len(hits) for hits in found]
 
