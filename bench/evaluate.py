@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import evaluation_set
-from step import ROOT, ROUNDS, WORKER, measured, report
+from step import ROOT, WORKER, measured, report
 
 PEER = ROOT / "bench/peer/eval.py"
-FOLDER = ROOT / ".build/bench/evaluation"
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 IMAGES = int(os.environ.get("IMAGES", "800"))
+FOLDER = ROOT / f".build/bench/evaluation-{IMAGES}"
 
 
 @dataclass
