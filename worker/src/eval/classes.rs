@@ -1,6 +1,7 @@
 //! Which label each class folder has. Never by luck: the order is the explicit one of the catalog,
-//! or the folders bear the labels' names, or the sorted folders stand for the labels one by one, as in
-//! the original; and anything that speaks against it is refused with the difference.
+//! or the folders are those that the set was published with, or they bear the labels' names, or the
+//! sorted folders stand for the labels one by one, as in the original; and anything that speaks
+//! against it is refused with the difference.
 
 use std::collections::HashMap;
 
@@ -16,6 +17,8 @@ use super::labels::Names;
 pub enum Matched {
     /// By the order that the catalog gives.
     Explicit,
+    /// By the folders, or the numbers in a file, that the set was published with.
+    Published,
     /// Every folder bears the name of one label.
     ByName,
     /// Folder i in sorted order has label i.
@@ -31,7 +34,8 @@ pub struct Mismatch {
     pub advice: String,
 }
 
-/// The label index of each folder, by the order of `folders` (sorted names).
+/// The label index of each folder, by the order of `folders` (sorted names). `published` are the
+/// folders that the set was published with, in the order of its classes.
 ///
 /// # Errors
 /// The differences, all of them up to a readable number.
@@ -39,6 +43,7 @@ pub fn match_folders(
     folders: &[String],
     labels: &[Names],
     order: Option<&ClassOrder>,
+    published: Option<&[String]>,
 ) -> Result<(Vec<usize>, Matched), Mismatch> {
     match order {
         Some(ClassOrder::Folders(names)) => {
@@ -59,7 +64,126 @@ pub fn match_folders(
             let pairs = resolve(pairs, labels)?;
             explicit(folders, labels, pairs).map(|found| (found, Matched::Explicit))
         }
-        None => implicit(folders, labels),
+        None => match published.map(|published| by_published(folders, labels, published)) {
+            Some(Some(found)) => found.map(|found| (found, Matched::Published)),
+            _ => implicit(folders, labels),
+        },
+    }
+}
+
+/// What speaks against labels of the user's for a set whose classes are numbered by its publication:
+/// another number of them, or a published name at another place.
+#[must_use]
+pub fn against_published(labels: &[Names], published: &[&str]) -> Option<Mismatch> {
+    if labels.len() != published.len() {
+        return Some(mismatch(
+            vec![format!(
+                "the set has {} classes, but there are {} labels",
+                published.len(),
+                labels.len()
+            )],
+            "give one label per class, in the set's own order",
+        ));
+    }
+    let differences: Vec<String> = labels
+        .iter()
+        .enumerate()
+        .filter_map(|(i, names)| {
+            let places: Vec<usize> = (0..published.len())
+                .filter(|&j| names.iter().any(|name| plain(name) == plain(published[j])))
+                .collect();
+            (!places.is_empty() && !places.contains(&i)).then(|| {
+                format!(
+                    "label {i} is '{}', but class {i} of the set is '{}' and '{}' is class {}",
+                    names[0], published[i], published[places[0]], places[0]
+                )
+            })
+        })
+        .collect();
+    (!differences.is_empty()).then(|| {
+        mismatch(
+            shorten(differences),
+            "give the labels in the set's own order",
+        )
+    })
+}
+
+/// Folders as the set was published with them; None if these are others.
+fn by_published(
+    folders: &[String],
+    labels: &[Names],
+    published: &[String],
+) -> Option<Result<Vec<usize>, Mismatch>> {
+    if published.len() != labels.len() {
+        return None;
+    }
+    let places: HashMap<&str, usize> = published.iter().map(|f| unpadded(f)).zip(0..).collect();
+    let found: Vec<Option<usize>> = folders
+        .iter()
+        .map(|folder| places.get(unpadded(folder)).copied())
+        .collect();
+    let known = found.iter().flatten().count();
+    let missing: Vec<usize> = (0..published.len())
+        .filter(|i| !found.contains(&Some(*i)))
+        .collect();
+    // As many folders as classes, and a folder of each: each class has one.
+    if folders.len() == published.len() && missing.is_empty() {
+        return Some(Ok(found.into_iter().flatten().collect()));
+    }
+    // A few by chance mean nothing.
+    if known * 2 <= folders.len().min(published.len()) {
+        return None;
+    }
+    let mut differences = Vec::new();
+    if folders.len() != published.len() {
+        differences.push(format!(
+            "{} class folders, but {} classes",
+            folders.len(),
+            published.len()
+        ));
+    }
+    let extra: Vec<_> = folders
+        .iter()
+        .zip(&found)
+        .filter(|(_, f)| f.is_none())
+        .map(|(f, _)| f)
+        .collect();
+    let missing: Vec<_> = missing
+        .into_iter()
+        .map(|i| format!("{} ({})", published[i], labels[i][0]))
+        .collect();
+    if !extra.is_empty() {
+        differences.push(format!(
+            "no class for {}: {}",
+            count(extra.len()),
+            some_of(&extra)
+        ));
+    }
+    if !missing.is_empty() {
+        differences.push(format!(
+            "no folder for {}: {}",
+            if missing.len() == 1 {
+                "1 class".to_owned()
+            } else {
+                format!("{} classes", missing.len())
+            },
+            some_of(&missing)
+        ));
+    }
+    Some(Err(mismatch(
+        differences,
+        "remove what is too much, and add what is missing",
+    )))
+}
+
+/// A number without leading zeros (`00014` is `14`); other names as they are.
+fn unpadded(name: &str) -> &str {
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_digit()) {
+        return name;
+    }
+    match name.trim_start_matches('0') {
+        "" => "0",
+        number => number,
     }
 }
 
@@ -157,6 +281,15 @@ fn explicit(
         .collect())
 }
 
+/// A name without the number before it: `001.Black_footed_Albatross`, `012_Audi_TT`.
+fn unnumbered(name: &str) -> &str {
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_digit());
+    match rest.strip_prefix(['.', '_', ' ']) {
+        Some(rest) if rest.len() < name.len() - 1 => rest,
+        _ => name,
+    }
+}
+
 /// Names are compared without case, spaces and signs: `ApplyEyeMakeup` is `Apply Eye Makeup`.
 fn plain(name: &str) -> String {
     name.chars()
@@ -178,9 +311,9 @@ fn implicit(folders: &[String], labels: &[Names]) -> Result<(Vec<usize>, Matched
     let named: Vec<Option<&Vec<usize>>> = folders
         .iter()
         .map(|folder| {
-            Some(plain(folder))
-                .filter(|p| !p.is_empty())
-                .and_then(|p| places.get(&p))
+            [folder.as_str(), unnumbered(folder)]
+                .into_iter()
+                .find_map(|name| places.get(&plain(name)).filter(|_| !plain(name).is_empty()))
         })
         .collect();
 

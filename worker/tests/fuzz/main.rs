@@ -117,6 +117,7 @@ macro_rules! readers {
 readers!(
     npy,
     numbers,
+    column_of_npy,
     pickle,
     yfcc_pickle,
     torch_pickle,

@@ -11,7 +11,7 @@ use std::path::{Component, Path};
 
 pub(crate) use archives::{index, tar, tar_gz, zip};
 pub(crate) use lists::{coco, jsonl, lines, redcaps, tsv, yfcc_tsv};
-pub(crate) use pickles::{npy, numbers, pickle, torch_pickle, yfcc_pickle};
+pub(crate) use pickles::{column_of_npy, npy, numbers, pickle, torch_pickle, yfcc_pickle};
 pub(crate) use pictures::{bmp, gif, jpeg, png, webp};
 use rocket_common::experiment::{Data, Dataset};
 use rocket_worker::data::source;
@@ -30,6 +30,7 @@ pub(crate) fn all() -> Vec<Target> {
     vec![
         npy(),
         numbers(),
+        column_of_npy(),
         pickle(),
         yfcc_pickle(),
         torch_pickle(),
