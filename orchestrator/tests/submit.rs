@@ -279,7 +279,8 @@ fn bad_inputs_are_one_clear_error() {
     ");
 }
 
-/// Published names and prompts need no files; but files that lie there and were not committed are missed.
+/// Published names and prompts need no files; those of other sets do, and files that lie there and were not
+/// committed are missed.
 #[test]
 fn labels_that_were_not_committed_are_named() {
     let env = quick();
@@ -290,13 +291,15 @@ fn labels_that_were_not_committed_are_named() {
     env.commit();
     let said = env.rocket(&["submit", "data.yaml", "--dry-run"]);
     assert!(!said.stderr.contains("eval.labels"), "{said}");
+    let missed = |args: &[&str]| {
+        let said = env.rocket(args).fails();
+        let error = "error: 'labels.json' (eval.labels) is not in the pinned commit";
+        assert!(said.stderr.contains(error), "{said}");
+    };
+    let other = "eval.datasets=[mnist, zoo]";
+    missed(&["submit", "data.yaml", "--dry-run", "--set", other]);
     env.write("labels.json", "{}");
-    let said = env.rocket(&["submit", "data.yaml", "--dry-run"]).fails();
-    assert!(
-        said.stderr
-            .contains("error: 'labels.json' (eval.labels) is not in the pinned commit"),
-        "{said}"
-    );
+    missed(&["submit", "data.yaml", "--dry-run"]);
 }
 
 #[test]

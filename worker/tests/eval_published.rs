@@ -145,19 +145,21 @@ fn run_of(root: &Path, weights: &Path) -> RunDir {
 /// Figures by set and head, and the number of images.
 type Figures = BTreeMap<String, (u64, BTreeMap<String, Value>)>;
 
+/// Scores the last checkpoint on sets of a catalog, with the labels and prompts that lie beside it.
 fn evaluate(run: &RunDir, catalog: &Path, sets: &str) -> Figures {
-    let (run, catalog) = (
-        run.path().display().to_string(),
-        catalog.display().to_string(),
-    );
+    let text = |path: &Path| path.display().to_string();
     let out = worker(&[
         "eval",
         "--run",
-        &run,
+        &text(run.path()),
         "--checkpoint",
         "last",
         "--catalog",
-        &catalog,
+        &text(catalog),
+        "--labels",
+        &text(&catalog.with_file_name("labels.json")),
+        "--templates",
+        &text(&catalog.with_file_name("templates.json")),
         "--datasets",
         sets,
         "--json",
@@ -191,7 +193,7 @@ fn figures_on_published_files_are_those_of_python() {
     let data = dir.path().join("data");
     fs::create_dir(&data).expect("created");
     let sets = fs::canonicalize(built("eval-data/sets")).expect("sets");
-    for set in ["mnist", "cifar10", "stl10"] {
+    for set in ["mnist", "cifar10", "stl10", "emoji"] {
         symlink(sets.join(set), data.join(set)).expect("linked");
     }
     for (set, source) in [
@@ -207,14 +209,20 @@ fn figures_on_published_files_are_those_of_python() {
             dest.to_str().expect("text"),
         ]);
     }
+    // The repository's catalog and the demo's set, with the demo's labels and prompts beside them.
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let catalog = data.join("dataset_catalog.json");
-    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dataset_catalog.json");
-    let text = fs::read_to_string(original).expect("a catalog");
-    fs::write(
-        &catalog,
-        text.replace("${ROCKET_DATASETS}", &data.display().to_string()),
-    )
-    .expect("written");
+    let text = fs::read_to_string(repository.join("dataset_catalog.json")).expect("a catalog");
+    let text = text.replace("${ROCKET_DATASETS}", &data.display().to_string());
+    let mut entries: Value = serde_json::from_str(&text).expect("JSON");
+    let demo = fs::read(repository.join("demo/dataset_catalog.json")).expect("a catalog");
+    let demo: Value = serde_json::from_slice(&demo).expect("JSON");
+    entries["emoji"] = demo["emoji"].clone();
+    entries["emoji"]["path"] = data.join("emoji").display().to_string().into();
+    write_json(&catalog, &entries);
+    for file in ["labels.json", "templates.json"] {
+        fs::copy(repository.join("demo").join(file), data.join(file)).expect("copied");
+    }
     let checked = worker(&[
         "data",
         "check",
@@ -231,9 +239,9 @@ fn figures_on_published_files_are_those_of_python() {
     let theirs = python("eval_sets.py", &[&data, &weights]);
     let theirs: Value = serde_json::from_str(&theirs).expect("JSON");
     let run = run_of(dir.path(), &weights);
-    let names = "mnist,cifar10,stl10,country211,hateful_memes";
+    let names = "mnist,cifar10,stl10,country211,hateful_memes,emoji";
     let ours = evaluate(&run, &catalog, names);
-    assert_eq!(ours.len(), 5);
+    assert_eq!(ours.len(), 6);
     for (set, (samples, heads)) in &ours {
         let theirs = &theirs[set];
         assert_eq!(theirs["samples"].as_u64(), Some(*samples), "{set}");

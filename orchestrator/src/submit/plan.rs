@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{BackendKind, Eval, Experiment};
+use rocket_common::experiment::{BackendKind, Eval, Experiment, PUBLISHED_SETS};
 use rocket_common::run_dir::{self, Reproduces, SweepPoint};
 
 use super::ground::Programs;
@@ -229,9 +229,9 @@ impl Ground {
     }
 }
 
-/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it. Without
-/// files of the default names, published labels and prompts are used; but such as lie in the work tree that was
-/// pinned, and were not committed, were meant to be.
+/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it. For published
+/// sets the worker has labels and prompts of its own where there are no files of the default names; but files
+/// that lie in the work tree, and were not committed, were meant to be.
 fn check_eval_files(
     experiment: &Experiment,
     source: &Source,
@@ -248,9 +248,11 @@ fn check_eval_files(
         ("eval.templates", &eval.templates),
     ];
     let default = Eval::default();
+    let published = |set: &String| PUBLISHED_SETS.contains(&set.as_str());
+    let published = eval.datasets.iter().all(published);
     let forgotten = |path: &Path| work_tree.is_some_and(|tree| tree.join(path).exists());
     for (key, path) in keys {
-        let needless = *path == default.labels || *path == default.templates;
+        let needless = published && (*path == default.labels || *path == default.templates);
         if needless && !forgotten(path) {
             continue;
         }

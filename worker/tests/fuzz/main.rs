@@ -136,6 +136,11 @@ readers!(
     tar,
     tar_gz,
     index,
+    mnist,
+    cifar,
+    mat,
+    hdf5,
+    ppm,
 );
 
 /// Inputs that were not survived once.

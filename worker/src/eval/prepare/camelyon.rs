@@ -25,6 +25,7 @@ pub(super) fn write(
     let mut splits = Vec::new();
     let mut made = Vec::new();
     let mut total = 0;
+    let mut found = Vec::new();
     for (split, theirs) in [("train", "train"), ("val", "valid")] {
         let [x, y] = ["x", "y"].map(|what| file(source, theirs, what));
         let (Some(x), Some(y)) = (x, y) else {
@@ -38,6 +39,10 @@ pub(super) fn write(
                 from: recipe.from,
             });
         };
+        found.push((split, x, y));
+    }
+    fs::create_dir_all(partial).map_err(|cause| PrepareError::io("make", partial, cause))?;
+    for (split, x, y) in found {
         let (x, y) = (unpacked(&x, partial)?, unpacked(&y, partial)?);
         made.extend(
             [&x, &y]

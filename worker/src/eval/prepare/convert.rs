@@ -1,6 +1,6 @@
 //! Forms that no image decoder reads, turned into images: PPM into PNG, a video into its middle frame.
 
-use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::PrepareError;
@@ -34,39 +34,49 @@ impl Converter {
                 tempfile::tempdir().map_err(|e| format!("a folder for it cannot be made: {e}"))?
             }
         };
-        let input = folder.path().join("video.avi");
-        self.folder = Some(folder);
-        std::fs::File::create(&input)
-            .and_then(|mut file| file.write_all(video))
+        let folder = self.folder.insert(folder).path();
+        let (input, frame) = (folder.join("video.avi"), folder.join("frame.jpg"));
+        std::fs::write(&input, video)
             .map_err(|error| format!("cannot be copied to {}: {error}", input.display()))?;
-        let frame = |filter: &str| {
-            Command::new("ffmpeg")
-                .args(["-v", "error", "-nostdin", "-i"])
-                .arg(&input)
-                .args(["-vf", filter, "-frames:v", "1", "-f", "image2pipe"])
-                .args(["-c:v", "mjpeg", "-q:v", "2", "-"])
-                .stdin(Stdio::null())
-                .output()
-                .map_err(|error| {
-                    format!(
-                        "its middle frame is taken by ffmpeg, which cannot be started ({error}); install it \
-                         (Debian: apt-get install ffmpeg), and run this again: it goes on where it was"
-                    )
-                })
-        };
         let middle = (frames / 2 + 1).min(frames.saturating_sub(1));
-        let mut output = frame(&format!("select=eq(n\\,{middle})"))?;
-        if output.status.success() && output.stdout.is_empty() {
-            // The header counts more frames than there are: some videos of the set are cut off.
-            output = frame("thumbnail=1")?;
+        // The header may count more frames than there are, where a video is cut off: then the last one.
+        let ways = [
+            (format!("select=eq(n\\,{middle})"), "1"),
+            (format!("select=lte(n\\,{middle})"), "1000000"),
+        ];
+        let mut said = String::new();
+        for (filter, most) in ways {
+            // What the last video left must not be taken for a frame of this one.
+            let _ = std::fs::remove_file(&frame);
+            said = ffmpeg(&input, &frame, &filter, most)?;
+            match std::fs::read(&frame) {
+                Ok(bytes) if !bytes.is_empty() => return Ok(bytes),
+                _ => {}
+            }
         }
-        if !output.status.success() || output.stdout.is_empty() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().next().unwrap_or("it said nothing");
-            return Err(format!("ffmpeg found no frame in it: {said}"));
-        }
-        Ok(output.stdout)
+        let said = said.lines().next().unwrap_or("it said nothing");
+        Err(format!("ffmpeg found no frame in it: {said}"))
     }
+}
+
+/// Writes those of the first `most` frames that a filter lets through, each over the one before; gives what
+/// ffmpeg said.
+fn ffmpeg(input: &Path, frame: &Path, filter: &str, most: &str) -> Result<String, String> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-y", "-i"])
+        .arg(input)
+        .args(["-vf", filter, "-frames:v", most, "-q:v", "2"])
+        .args(["-f", "image2", "-update", "1"])
+        .arg(frame)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            format!(
+                "its middle frame is taken by ffmpeg, which cannot be started ({error}); install it \
+                 (Debian: apt-get install ffmpeg), and run this again: it goes on where it was"
+            )
+        })?;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Number of frames by an AVI file's main header.

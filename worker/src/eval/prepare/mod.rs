@@ -7,114 +7,30 @@
 
 mod camelyon;
 mod convert;
+mod error;
 mod mat;
 mod members;
 mod recipes;
+mod record;
 mod shuffle;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use rocket_common::atomic;
-use rocket_common::exit::ExitKind;
-use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::error::some_of;
-use super::{published, special};
+use super::special;
 use crate::data::npy_write;
+pub use error::PrepareError;
 pub use recipes::{RECIPES, Recipe};
+pub use record::{RECORD, Record};
 
-/// Name of the file that says what was made of what.
-pub const RECORD: &str = "prepared.json";
-
-/// Why a set cannot be prepared.
-#[derive(Debug, thiserror::Error)]
-pub enum PrepareError {
-    /// A set without a recipe.
-    #[error("{0}")]
-    Set(String),
-    /// A file or folder cannot be read or written.
-    #[error("{}: cannot {what}: {cause}", path.display())]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was tried.
-        what: &'static str,
-        /// The system's answer.
-        cause: std::io::Error,
-    },
-    /// A source that is a file, but no archive.
-    #[error(
-        "{}: this is no archive that can be read (.zip, .tar, .tar.gz, .tgz); name one, or the folder that holds the set's files",
-        .0.display()
-    )]
-    NoSource(PathBuf),
-    /// A file within an archive.
-    #[error("{}: '{member}' cannot be read: {what}", container.display())]
-    Member {
-        /// The archive or folder.
-        container: PathBuf,
-        /// Path within it.
-        member: String,
-        /// Why.
-        what: String,
-    },
-    /// A file of the set is in no archive.
-    #[error("{}: {what}; '{set}' is made of {from}", place.display())]
-    Missing {
-        /// The source.
-        place: PathBuf,
-        /// The set.
-        set: &'static str,
-        /// What is missing, as a sentence.
-        what: String,
-        /// What belongs into the source.
-        from: &'static str,
-    },
-    /// A file that describes the images says what cannot be.
-    #[error("{what}: {problem}")]
-    Form {
-        /// The file.
-        what: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The destination is in use.
-    #[error("{}: {problem}", dest.display())]
-    Dest {
-        /// The folder.
-        dest: PathBuf,
-        /// What is wrong, and what to do.
-        problem: String,
-    },
-}
-
-impl PrepareError {
-    fn io(what: &'static str, path: &Path, cause: std::io::Error) -> Self {
-        Self::Io {
-            path: path.to_owned(),
-            what,
-            cause,
-        }
-    }
-
-    /// The exit code.
-    #[must_use]
-    pub fn kind(&self) -> ExitKind {
-        match self {
-            Self::Set(_) | Self::Dest { .. } => ExitKind::Usage,
-            _ => ExitKind::Data,
-        }
-    }
-}
-
-impl From<PrepareError> for rocket_common::error::Error {
-    fn from(error: PrepareError) -> Self {
-        Self::new(error.kind(), error.to_string())
-    }
-}
+/// Name of the file, while a set is being prepared, that says of which images.
+const PLAN: &str = "plan.sha256";
 
 /// What a file of the source is to a set.
 pub(crate) enum Role {
@@ -148,21 +64,6 @@ pub(crate) struct Plan {
     lists: Vec<(&'static str, Vec<(String, String)>)>,
 }
 
-/// What was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// Version of this record's form.
-    pub version: u32,
-    /// The set.
-    pub set: String,
-    /// What it was made of.
-    pub source: PathBuf,
-    /// Images by split.
-    pub images: BTreeMap<String, usize>,
-    /// Classes by split.
-    pub classes: BTreeMap<String, usize>,
-}
-
 /// How a call ended.
 #[derive(Debug)]
 pub struct Prepared {
@@ -186,35 +87,36 @@ pub fn prepare(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Prepared, PrepareError> {
     let recipe = recipe(set)?;
-    if let Some(record) = earlier(recipe, dest)? {
+    if let Some(record) = record::earlier(recipe, dest)? {
         let found_written = record.images.values().sum();
         return Ok(Prepared {
-            notes: notes(&record),
+            notes: record::notes(&record),
             record,
             found_written,
         });
     }
     let partial = partial(dest)?;
-    fs::create_dir_all(&partial).map_err(|cause| PrepareError::io("make", &partial, cause))?;
-    let (items, found_written) = if recipe.set == camelyon::SET {
+    let (plan, found_written) = if recipe.set == camelyon::SET {
         camelyon::write(recipe, source, &partial, progress)?
     } else {
         let plan = plan(recipe, source)?;
+        begin(&partial, &plan)?;
         let found_written = write(recipe, source, &plan.items, &partial, progress)?;
         for (split, images) in &plan.lists {
             write_list(&partial, split, images)?;
         }
         (plan, found_written)
     };
-    let record = record(recipe, source, &items);
+    let record = record::record(recipe, source, &plan);
     let file = partial.join(RECORD);
     atomic::write_json(&file, &record)
         .map_err(|error| PrepareError::io("write", &file, std::io::Error::other(error)))?;
+    let _ = fs::remove_file(partial.join(PLAN));
     // An empty folder may stand in the place.
     let _ = fs::remove_dir(dest);
     fs::rename(&partial, dest).map_err(|cause| PrepareError::io("put in place", dest, cause))?;
     Ok(Prepared {
-        notes: notes(&record),
+        notes: record::notes(&record),
         record,
         found_written,
     })
@@ -238,38 +140,6 @@ fn recipe(set: &str) -> Result<&'static Recipe, PrepareError> {
     )))
 }
 
-/// What a complete earlier call left in `dest`.
-fn earlier(recipe: &Recipe, dest: &Path) -> Result<Option<Record>, PrepareError> {
-    let used = |problem: String| PrepareError::Dest {
-        dest: dest.to_owned(),
-        problem,
-    };
-    let text = match fs::read_to_string(dest.join(RECORD)) {
-        Ok(text) => text,
-        Err(_) => {
-            let occupied = fs::read_dir(dest).is_ok_and(|mut entries| entries.next().is_some());
-            return if occupied || dest.is_file() {
-                Err(used(
-                    "there is something there that this command did not make; name another folder"
-                        .to_owned(),
-                ))
-            } else {
-                Ok(None)
-            };
-        }
-    };
-    match serde_json::from_str::<Record>(&text) {
-        Ok(record) if record.version == 1 && record.set == recipe.set => Ok(Some(record)),
-        Ok(record) => Err(used(format!(
-            "the set '{}' was prepared there; name another folder",
-            record.set
-        ))),
-        Err(error) => Err(used(format!(
-            "its {RECORD} cannot be read ({error}); remove the folder, and prepare it again"
-        ))),
-    }
-}
-
 fn partial(dest: &Path) -> Result<PathBuf, PrepareError> {
     let Some(name) = dest.file_name() else {
         return Err(PrepareError::Dest {
@@ -280,6 +150,27 @@ fn partial(dest: &Path) -> Result<PathBuf, PrepareError> {
     let mut name = name.to_owned();
     name.push(".preparing");
     Ok(dest.with_file_name(name))
+}
+
+/// Makes the folder, or goes on in the one that an earlier call left; but not if that one wrote other images,
+/// which would stay among these.
+fn begin(partial: &Path, plan: &Plan) -> Result<(), PrepareError> {
+    fs::create_dir_all(partial).map_err(|cause| PrepareError::io("make", partial, cause))?;
+    let mut digest = Sha256::new();
+    for item in &plan.items {
+        digest.update(format!("{}\n{}\n", item.image, item.dest));
+    }
+    let digest = format!("{:x}", digest.finalize());
+    let file = partial.join(PLAN);
+    match fs::read_to_string(&file) {
+        Ok(earlier) if earlier == digest => Ok(()),
+        Ok(_) => Err(PrepareError::Dest {
+            dest: partial.to_owned(),
+            problem: "an earlier call, which did not end, began it from a source with other images; remove it, and run this again"
+                .to_owned(),
+        }),
+        Err(_) => write_whole(&file, digest.as_bytes()),
+    }
 }
 
 /// Reads what describes the images, and the names of all images.
@@ -455,70 +346,4 @@ fn write_list(folder: &Path, split: &str, images: &[(String, String)]) -> Result
     let [images_file, labels_file] = super::filelist::files(folder, split);
     write_whole(&images_file, &npy_write::texts(&paths))?;
     write_whole(&labels_file, &npy_write::texts(&labels))
-}
-
-fn record(recipe: &Recipe, source: &Path, plan: &Plan) -> Record {
-    let mut images: BTreeMap<String, usize> = BTreeMap::new();
-    let mut classes: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-    let mut count = |split: &str, class| {
-        *images.entry(split.to_owned()).or_default() += 1;
-        classes.entry(split.to_owned()).or_default().insert(class);
-    };
-    if plan.lists.is_empty() {
-        for item in &plan.items {
-            let mut parts = item.dest.split('/');
-            let (split, class) = (parts.next(), parts.next());
-            count(split.unwrap_or_default(), class.unwrap_or_default());
-        }
-    }
-    for (split, list) in &plan.lists {
-        list.iter().for_each(|(_, label)| count(split, label));
-    }
-    Record {
-        version: 1,
-        set: recipe.set.to_owned(),
-        source: std::path::absolute(source).unwrap_or_else(|_| source.to_owned()),
-        images,
-        classes: classes
-            .into_iter()
-            .map(|(split, all)| (split, all.len()))
-            .collect(),
-    }
-}
-
-/// Where the record differs from the published numbers, by the splits of the original's catalog.
-fn notes(record: &Record) -> Vec<String> {
-    let (Some(facts), Some(recipe)) = (
-        published::facts(&record.set),
-        RECIPES.iter().find(|recipe| recipe.set == record.set),
-    ) else {
-        return Vec::new();
-    };
-    let classes = published::class_names(&record.set).map_or(0, |names| names.len());
-    let expected = [
-        ("train", facts.images.train),
-        (recipe.test, facts.images.test),
-    ];
-    let mut notes = Vec::new();
-    for (split, images) in expected {
-        let (Some(&found), Some(&has)) = (record.images.get(split), record.classes.get(split))
-        else {
-            notes.push(match split {
-                "train" => "there is no training split, which only linear probes need".to_owned(),
-                _ => format!("there is no split '{split}', which is the one that is scored"),
-            });
-            continue;
-        };
-        if found != images {
-            notes.push(format!(
-                "{split} has {found} images; the published one has {images}"
-            ));
-        }
-        if has != classes {
-            notes.push(format!(
-                "{split} has {has} classes; the published one has {classes}"
-            ));
-        }
-    }
-    notes
 }

@@ -4,6 +4,7 @@ mod archives;
 mod lists;
 mod pickles;
 mod pictures;
+mod sets;
 
 use std::fs;
 use std::ops::Range;
@@ -15,6 +16,7 @@ pub(crate) use pickles::{column_of_npy, npy, numbers, pickle, torch_pickle, yfcc
 pub(crate) use pictures::{bmp, gif, jpeg, png, webp};
 use rocket_common::experiment::{Data, Dataset};
 use rocket_worker::data::source;
+pub(crate) use sets::{cifar, hdf5, mat, mnist, ppm};
 
 use super::{Read, Target};
 
@@ -49,6 +51,11 @@ pub(crate) fn all() -> Vec<Target> {
         tar(),
         tar_gz(),
         index(),
+        mnist(),
+        cifar(),
+        mat(),
+        hdf5(),
+        ppm(),
     ]
 }
 
