@@ -86,6 +86,7 @@ fn all_wrong_entries_of_a_catalog_are_named_at_once() {
     catalog.json: entry 'c': a string stands where an object with 'path' and 'type' is needed
     catalog.json: entry 'd': 'path' is a number; write a string
     catalog.json: entry 'e': 'path' is empty; write a path or a name there
+    catalog.json: entry 'e': the key 'test' is missing; name what precedes '_images.npy' and '_labels.npy' in the names of the files in 'path'
     catalog.json: entry 'e': 'classes': a number stands where a list of folder names in label order, an object of folder: label, or the path of a JSON file with one of these is needed
     ");
 }
@@ -155,7 +156,7 @@ fn a_missing_folder_and_a_folder_without_classes_are_named() {
     let files = Files::pets(&[], &json!(["cat"]), &json!({}));
     insta::assert_snapshot!(files.error("pets"), @r"data/val: cannot find class folders here: there is no folder in it; lay the images out as one folder per class");
     fs::remove_dir_all(files.path().join("data")).expect("removed");
-    insta::assert_snapshot!(files.error("pets"), @r"catalog.json: entry 'pets': there is no folder data/val; put the class folders there, or correct 'path' and 'test'");
+    insta::assert_snapshot!(files.error("pets"), @r"catalog.json: entry 'pets': there is no folder data/val; make it with 'rocket-worker data prepare-eval pets SOURCE', or correct 'path' and 'test'");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn each_set_is_ready_missing_or_malformed_with_the_difference() {
           label 7 is 'horse', but class 7 of the set is 'monkey' and 'horse' is class 6
         give the labels in the set's own order
     gtsrb           missing           -         -        -        -
-        [DIR]/catalog.json: entry 'gtsrb': there is no folder [DIR]/sets/gtsrb/val; put the class folders there, or correct 'path' and 'test'
+        [DIR]/catalog.json: entry 'gtsrb': there is no folder [DIR]/sets/gtsrb/val; make it with 'rocket-worker data prepare-eval gtsrb SOURCE', or correct 'path' and 'test'
     kitti_distance  malformed         -         -        -        -
         [DIR]/sets/kitti/val: the class folders of 'kitti_distance' do not match its labels in rocket's own list:
           5 class folders, but 4 classes
@@ -183,7 +183,7 @@ fn each_set_is_ready_missing_or_malformed_with_the_difference() {
       {
         "set": "gtsrb",
         "state": "missing",
-        "problem": "[DIR]/catalog.json: entry 'gtsrb': there is no folder [DIR]/sets/gtsrb/val; put the class folders there, or correct 'path' and 'test'",
+        "problem": "[DIR]/catalog.json: entry 'gtsrb': there is no folder [DIR]/sets/gtsrb/val; make it with 'rocket-worker data prepare-eval gtsrb SOURCE', or correct 'path' and 'test'",
         "images": null,
         "train_images": null,
         "classes": null,

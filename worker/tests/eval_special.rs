@@ -271,5 +271,5 @@ fn a_file_list_is_read_with_text_or_numbers() {
     set.write("val_images.npy", &numbers(&[1]));
     insta::assert_snapshot!(set.error(), @"data/val_images.npy: holds numbers where the paths of images belong; write an array of text");
     fs::remove_file(set.data().join("val_images.npy")).expect("removed");
-    insta::assert_snapshot!(set.error(), @"data/val_images.npy: cannot read this file of an evaluation set: No such file or directory (os error 2)");
+    insta::assert_snapshot!(set.error(), @"catalog.json: entry 'clevr_counts': there is no file data/val_images.npy; make it with 'rocket-worker data prepare-eval clevr_counts SOURCE', or correct 'path' and 'test'");
 }

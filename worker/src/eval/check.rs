@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::catalog::SetKind;
 use super::classes::Matched;
+use super::error::number_of;
 use super::labels::Origin;
 use super::{Catalog, EvalError, EvalSet, Labels, Split, Templates, decoder, filelist, published};
 
@@ -147,7 +148,8 @@ fn fill(
             && found != published
         {
             checked.notes.push(format!(
-                "{found} images for training; the published set has {published}"
+                "{} for training; the published set has {published}",
+                number_of(found, "image", "images")
             ));
         }
     }
@@ -165,8 +167,8 @@ fn notes(
         && facts.images.test != set.samples.len()
     {
         notes.push(format!(
-            "{} images; the published set has {}",
-            set.samples.len(),
+            "{}; the published set has {}",
+            number_of(set.samples.len(), "image", "images"),
             facts.images.test
         ));
     }

@@ -75,8 +75,12 @@ pub enum EvalError {
         /// The sets that are, for reading.
         known: String,
     },
-    /// A file of a set in a binary format is not there.
-    #[error("{}: entry '{set}': there is none of the files {}; {advice}", file.display(), paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", "))]
+    /// A file of a set is not there, or none of those that would do.
+    #[error(
+        "{}: entry '{set}': there is {} {}; {advice}",
+        file.display(), if paths.len() == 1 { "no file" } else { "none of the files" },
+        paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
     MissingFile {
         /// The catalog.
         file: PathBuf,
@@ -97,7 +101,7 @@ pub enum EvalError {
     },
     /// The folder of a set is not there.
     #[error(
-        "{}: entry '{set}': there is no folder {}; put the class folders there, or correct 'path' and 'test'",
+        "{}: entry '{set}': there is no folder {}; {advice}",
         file.display(), folder.display()
     )]
     MissingFolder {
@@ -107,6 +111,8 @@ pub enum EvalError {
         set: String,
         /// The folder.
         folder: PathBuf,
+        /// What to do.
+        advice: String,
     },
     /// The folders of an imagefolder set are not its classes.
     #[error("{}: the class folders of '{set}' do not match its labels in {labels}:\n  {}\n{advice}", folder.display(), differences.join("\n  "))]
@@ -205,6 +211,12 @@ impl EvalError {
             Self::Reduce { .. } => ExitKind::Distributed,
         }
     }
+}
+
+/// `1 image`, `2 images`.
+#[must_use]
+pub fn number_of(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Names for reading: the first few, and how many more there are.

@@ -8,7 +8,7 @@ use super::filelist::{self, FileList, ListLabels};
 use super::imagefolder::{self, EXTENSIONS_TEXT};
 use super::labels::{Labels, Names, Origin, Prompts, Templates};
 use super::metrics::Metric;
-use super::{EvalError, json, published, special};
+use super::{EvalError, json, prepare, published, special};
 use crate::image::Picture;
 
 /// Labelled images, whatever they are stored in.
@@ -177,13 +177,32 @@ impl EvalSet {
                 )
             }
             SetKind::FileList => {
-                let list = filelist::read(&root, catalog.split(entry, split)?)?;
+                let stem = catalog.split(entry, split)?;
+                let files = filelist::files(&root, stem).into_iter();
+                let missing: Vec<PathBuf> = files.filter(|file| !file.exists()).collect();
+                if !missing.is_empty() {
+                    return Err(EvalError::MissingFile {
+                        file: catalog.file().to_owned(),
+                        set: name.to_owned(),
+                        paths: missing,
+                        advice: how_to_get(name, split, "write both lists"),
+                    });
+                }
+                let list = filelist::read(&root, stem)?;
                 let (samples, matched) = classes.of_list(name, &root, list)?;
                 (Box::new(Files { samples, decode }), matched)
             }
             SetKind::ImageFolder => {
                 let folder = root.join(catalog.split(entry, split)?);
-                let (samples, matched) = classes.of_folders(name, catalog, &folder)?;
+                if !folder.is_dir() {
+                    return Err(EvalError::MissingFolder {
+                        file: catalog.file().to_owned(),
+                        set: name.to_owned(),
+                        folder,
+                        advice: how_to_get(name, split, "put the class folders there"),
+                    });
+                }
+                let (samples, matched) = classes.of_folders(name, &folder)?;
                 (Box::new(Files { samples, decode }), matched)
             }
         };
@@ -248,19 +267,7 @@ impl Classes<'_> {
         Ok(found)
     }
 
-    fn of_folders(
-        &self,
-        set: &str,
-        catalog: &Catalog,
-        folder: &Path,
-    ) -> Result<Labelled, EvalError> {
-        if !folder.is_dir() {
-            return Err(EvalError::MissingFolder {
-                file: catalog.file().to_owned(),
-                set: set.to_owned(),
-                folder: folder.to_owned(),
-            });
-        }
+    fn of_folders(&self, set: &str, folder: &Path) -> Result<Labelled, EvalError> {
         let folders = imagefolder::list(folder)?;
         let folder_names: Vec<String> = folders.iter().map(|f| f.name.clone()).collect();
         let (index, matched) = self.index(set, folder, &folder_names)?;
@@ -321,6 +328,16 @@ impl Classes<'_> {
         };
         Ok((list.images.into_iter().zip(index).collect(), matched))
     }
+}
+
+/// What to do about a split that is not there: some sets are made by a command, others by hand.
+fn how_to_get(set: &str, split: Split, by_hand: &str) -> String {
+    let way = if prepare::RECIPES.iter().any(|recipe| recipe.set == set) {
+        format!("make it with 'rocket-worker data prepare-eval {set} SOURCE'")
+    } else {
+        by_hand.to_owned()
+    };
+    format!("{way}, or correct 'path' and '{}'", split.key())
 }
 
 fn read_order(file: &Path) -> Result<ClassOrder, EvalError> {

@@ -8,6 +8,7 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 
 use super::check_catalog;
+use crate::eval::error::number_of;
 use crate::eval::prepare::{self, RECIPES};
 use crate::progress::{Progress, grouped};
 
@@ -90,10 +91,12 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
         some => format!(", {some} of them from an earlier call"),
     };
     let (set, dest) = (&args.set, dest.display());
-    writeln!(out, "{set}: {total} images in {dest}{already}")?;
-    for (split, images) in &record.images {
+    let images = |count| number_of(count, "image", "images");
+    writeln!(out, "{set}: {} in {dest}{already}", images(total))?;
+    for (split, &count) in &record.images {
         let classes = record.classes.get(split).copied().unwrap_or(0);
-        writeln!(out, "  {split}: {images} images, {classes} classes")?;
+        let classes = number_of(classes, "class", "classes");
+        writeln!(out, "  {split}: {}, {classes}", images(count))?;
     }
     for note in &prepared.notes {
         writeln!(out, "note: {note}")?;

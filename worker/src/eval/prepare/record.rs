@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Plan, PrepareError, RECIPES, Recipe};
+use crate::eval::error::number_of;
 use crate::eval::published;
 
 /// Name of the file that says what was made of what.
@@ -113,12 +114,14 @@ pub(super) fn notes(record: &Record) -> Vec<String> {
         };
         if found != images {
             notes.push(format!(
-                "{split} has {found} images; the published one has {images}"
+                "{split} has {}; the published one has {images}",
+                number_of(found, "image", "images")
             ));
         }
         if has != classes {
             notes.push(format!(
-                "{split} has {has} classes; the published one has {classes}"
+                "{split} has {}; the published one has {classes}",
+                number_of(has, "class", "classes")
             ));
         }
     }
