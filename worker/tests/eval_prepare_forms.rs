@@ -337,6 +337,6 @@ fn a_video_that_cannot_be_read_is_named() {
     insta::assert_snapshot!(this.fails(), @"error: UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi: its middle frame is taken by ffmpeg, which cannot be started (No such file or directory (os error 2)); install it (Debian: apt-get install ffmpeg), and run this again: it goes on where it was");
     insta::assert_snapshot!(ucf101(b"no video").fails(), @"error: UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi: this is no AVI video that can be read");
     if ffmpeg_is_there() {
-        insta::assert_snapshot!(ucf101(&avi(&[], 10)).fails(), @"");
+        insta::assert_snapshot!(ucf101(&avi(&[], 10)).fails(), @"error: UCF-101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi: ffmpeg found no frame in it");
     }
 }

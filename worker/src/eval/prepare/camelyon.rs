@@ -6,14 +6,18 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use hdf5_reader::{Hdf5File, SliceInfo, SliceInfoElem};
+use hdf5_reader::{Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
 
 use super::{Item, Plan, PrepareError, Recipe, convert, write_whole};
 
 pub(super) const SET: &str = "patch_camelyon";
 const CLASSES: [&str; 2] = ["no_tumor", "tumor"];
+/// Width and height of an image.
+const SIDE: u64 = 96;
 /// Images that are read at once: a chunk of the published files.
 const ROWS: u64 = 1024;
+/// Most bytes that are read at once, whatever a damaged file says; the rows above have 28 MB.
+const LIMIT: usize = 64 << 20;
 
 /// Writes the splits as PNG; VISSL's script writes JPEG, which loses something.
 pub(super) fn write(
@@ -63,11 +67,9 @@ pub(super) fn write(
                 .map_err(|cause| PrepareError::io("make", &folder, cause))?;
         }
         let failed = |error: hdf5_reader::error::Error| form(x, error.to_string());
-        let pixels = Hdf5File::open(x)
-            .and_then(|file| file.dataset("x"))
-            .map_err(failed)?;
+        let pixels = open(x).and_then(|file| file.dataset("x")).map_err(failed)?;
         let shape = pixels.shape().to_vec();
-        let [count, height, width, 3] = shape[..] else {
+        let [count, SIDE, SIDE, 3] = shape[..] else {
             return Err(form(
                 x,
                 format!("'x' has the shape {shape:?}, not [n, 96, 96, 3]"),
@@ -100,9 +102,9 @@ pub(super) fn write(
                 let rows = rows.iter().copied().collect::<Vec<u8>>();
                 for (dest, image) in dests
                     .iter()
-                    .zip(rows.chunks_exact((height * width * 3) as usize))
+                    .zip(rows.chunks_exact((SIDE * SIDE * 3) as usize))
                 {
-                    let png = convert::rgb_to_png(width as u32, height as u32, image)
+                    let png = convert::rgb_to_png(SIDE as u32, SIDE as u32, image)
                         .map_err(|error| form(x, error))?;
                     write_whole(&partial.join(dest), &png)?;
                 }
@@ -127,6 +129,15 @@ fn form(file: &Path, problem: String) -> PrepareError {
         what: file.display().to_string(),
         problem,
     }
+}
+
+fn open(path: &Path) -> Result<Hdf5File, hdf5_reader::error::Error> {
+    let options = OpenOptions {
+        max_read_bytes: LIMIT,
+        max_chunk_bytes: LIMIT,
+        ..OpenOptions::default()
+    };
+    Hdf5File::open_with_options(path, options)
 }
 
 fn file(source: &Path, split: &str, what: &str) -> Option<PathBuf> {
@@ -160,7 +171,7 @@ fn unpacked(path: &Path, partial: &Path) -> Result<PathBuf, PrepareError> {
 
 /// The labels of a file.
 fn labels(path: &Path) -> Result<Vec<usize>, PrepareError> {
-    let values = Hdf5File::open(path)
+    let values = open(path)
         .and_then(|file| file.dataset("y"))
         .and_then(|labels| labels.read_array::<u8>())
         .map_err(|error| form(path, error.to_string()))?;

@@ -54,8 +54,9 @@ impl Converter {
                 _ => {}
             }
         }
-        let said = said.lines().next().unwrap_or("it said nothing");
-        Err(format!("ffmpeg found no frame in it: {said}"))
+        let said = said.lines().next().map(|said| format!(": {said}"));
+        let said = said.unwrap_or_default();
+        Err(format!("ffmpeg found no frame in it{said}"))
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn mnist() -> Target {
             "t10k-images-idx3-ubyte",
             &[("t10k-labels-idx1-ubyte", labels)],
         ),
-        memory: |length| 8 * length as u64 + (1 << 16),
+        memory: |length| 8 * length as u64 + (1 << 18),
     }
 }
 
@@ -204,7 +204,8 @@ pub(crate) fn hdf5() -> Target {
             "camelyonpatch_level_2_split_valid_x.h5",
             &[("camelyonpatch_level_2_split_valid_y.h5", y)],
         ),
-        memory: |length| 12_000 * length as u64 + (64 << 20),
+        // Chunks that are kept, what is read at once, and the copies between.
+        memory: |_| 400 << 20,
     }
 }
 

@@ -44,15 +44,19 @@ labels = {"labels": numpy.uint8([[77, 1, 102]]), "real": numpy.float64([[0.5]]),
 savemat(HERE / "numbers.mat", labels, do_compression=False)
 savemat(HERE / "packed.mat", {"class_names": names}, do_compression=True)
 
-pixels = (numpy.arange(4 * 8 * 8 * 3) % 251).astype(numpy.uint8).reshape(4, 8, 8, 3)
+pixels = numpy.repeat(numpy.uint8([7, 99, 200, 255]), 96 * 96 * 3).reshape(4, 96, 96, 3)
 for name, options in (
-    ("chunks.h5", {"chunks": (1, 8, 8, 3), "compression": "gzip"}),
-    ("shuffled.h5", {"chunks": (3, 8, 8, 3), "compression": "gzip", "shuffle": True, "fletcher32": True}),
+    ("chunks.h5", {"chunks": (1, 96, 96, 3), "compression": "gzip"}),
+    ("shuffled.h5", {"chunks": (3, 96, 96, 3), "compression": "gzip", "shuffle": True, "fletcher32": True}),
+    # Never written: nothing but the value that fills it.
     ("plain.h5", {}),
 ):
     with h5py.File(HERE / name, "w") as file:
-        file.create_dataset("x", data=pixels, **options)
+        if options:
+            file.create_dataset("x", data=pixels, **options)
+        else:
+            file.create_dataset("x", pixels.shape, pixels.dtype)
 with h5py.File(HERE / "latest.h5", "w", libver="latest") as file:
-    file.create_dataset("x", data=pixels, chunks=(1, 8, 8, 3), compression="gzip", maxshape=(None, 8, 8, 3))
+    file.create_dataset("x", data=pixels, chunks=(1, 96, 96, 3), compression="gzip", maxshape=(None, 96, 96, 3))
 with h5py.File(HERE / "labels.h5", "w") as file:
     file.create_dataset("y", data=numpy.uint8([0, 1, 0, 1]).reshape(4, 1, 1, 1))
