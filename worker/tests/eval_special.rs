@@ -61,7 +61,7 @@ fn mnist_is_read_from_idx_files_packed_or_not() {
     give one label per class, in the set's own order
     ");
     fs::remove_file(set.data().join("MNIST/raw/t10k-images-idx3-ubyte")).expect("removed");
-    insta::assert_snapshot!(set.error(), @"catalog.json: entry 'mnist': there is none of the files data/MNIST/raw/t10k-images-idx3-ubyte, data/MNIST/raw/t10k-images-idx3-ubyte.gz, data/MNIST/raw/t10k-images.idx3-ubyte, data/MNIST/raw/t10k-images.idx3-ubyte.gz, data/raw/t10k-images-idx3-ubyte, data/raw/t10k-images-idx3-ubyte.gz, data/raw/t10k-images.idx3-ubyte, data/raw/t10k-images.idx3-ubyte.gz, data/t10k-images-idx3-ubyte, data/t10k-images-idx3-ubyte.gz, data/t10k-images.idx3-ubyte, data/t10k-images.idx3-ubyte.gz; unpack the published files there, or run 'rocket-worker data fetch mnist data'");
+    insta::assert_snapshot!(set.error(), @"catalog.json: entry 'mnist': there is none of the files data/MNIST/raw/t10k-images-idx3-ubyte, data/MNIST/raw/t10k-images-idx3-ubyte.gz, data/MNIST/raw/t10k-images.idx3-ubyte, data/MNIST/raw/t10k-images.idx3-ubyte.gz and 8 more; unpack the published files there, or run 'rocket-worker data fetch mnist data'");
 }
 
 /// An image of CIFAR whose planes are filled with these values.

@@ -77,9 +77,8 @@ pub enum EvalError {
     },
     /// A file of a set is not there, or none of those that would do.
     #[error(
-        "{}: entry '{set}': there is {} {}; {advice}",
-        file.display(), if paths.len() == 1 { "no file" } else { "none of the files" },
-        paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+        "{}: entry '{set}': there is {}; {advice}",
+        file.display(), none_of(paths)
     )]
     MissingFile {
         /// The catalog.
@@ -210,6 +209,22 @@ impl EvalError {
             Self::Model { .. } => ExitKind::Internal,
             Self::Reduce { .. } => ExitKind::Distributed,
         }
+    }
+}
+
+/// Files that are not there: the first few of the places where one would do.
+fn none_of(paths: &[PathBuf]) -> String {
+    const SHOWN: usize = 4;
+    let shown: Vec<String> = paths
+        .iter()
+        .take(SHOWN)
+        .map(|p| p.display().to_string())
+        .collect();
+    let shown = shown.join(", ");
+    match paths.len() {
+        1 => format!("no file {shown}"),
+        count if count > SHOWN => format!("none of the files {shown} and {} more", count - SHOWN),
+        _ => format!("none of the files {shown}"),
     }
 }
 

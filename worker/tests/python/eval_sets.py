@@ -176,8 +176,8 @@ def texts(name, tokenizer=clip_tokenizer()):
     return [rows[:, :length] for rows in tokens]
 
 
-def train(data):
-    torch.manual_seed(0)
+def train(data, seed):
+    torch.manual_seed(seed)
     model = Small()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     # Flags and emoji are of many classes; they are scored by what was learnt of the others.
@@ -212,9 +212,25 @@ def figures(name, logits, targets):
     return found
 
 
+def margin(name, logits, targets):
+    """How far the figures are from others: the least difference that makes an image right or wrong, or in the
+    five first or not, or that changes the order of two memes."""
+    rows = torch.arange(len(targets))
+    true = logits[rows, targets]
+    others = logits.clone()
+    others[rows, targets] = -torch.inf
+    others = others.sort(dim=1, descending=True).values
+    least = [(true - others[:, place]).abs().min() for place in (0, 4) if place < logits.shape[1] - 1]
+    if name == "hateful_memes":
+        scores = logits[:, 1] - logits[:, 0]
+        least.append((scores[targets == 1][:, None] - scores[targets == 0]).abs().min())
+    return float(torch.stack(least).min())
+
+
 @torch.no_grad()
 def score(data, model):
-    results = {}
+    """Figures by set and head, and the least margin of all."""
+    results, least = {}, torch.inf
     for name in SETS:
         images, targets = tensors(open_set(data, name, False))
         embeddings = [nn.functional.normalize(e, dim=1) for e in model.image(images)]
@@ -226,12 +242,21 @@ def score(data, model):
         heads = {"z": z, "h": h} | {f"zh_0.{w}": w / 10 * z + (1 - w / 10) * h for w in range(1, 10)}
         results[name] = {head: figures(name, logits.numpy(), targets) for head, logits in heads.items()}
         results[name]["samples"] = len(targets)
-    return results
+        least = min(least, *(margin(name, logits, targets) for logits in heads.values()))
+    return results, least
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     data, out = map(Path, sys.argv[1:])
-    model = train(data)
+    for seed in range(10):
+        model = train(data, seed)
+        results, least = score(data, model)
+        # Where two numbers are as near as this, the last bit of a float decides, which nobody promises.
+        if least > 2e-6:
+            break
+    else:
+        sys.exit("error: every model has figures that the last bit of a float decides")
+    print(f"seed {seed}, least margin {least:.1e}", file=sys.stderr)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, out)
-    print(json.dumps(score(data, model)))
+    print(json.dumps(results))

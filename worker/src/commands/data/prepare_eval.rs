@@ -41,7 +41,7 @@ pub(super) struct Args {
 fn sources() -> String {
     let mut text = "What each set is made of:\n".to_owned();
     for recipe in &RECIPES {
-        text += &format!("  {:<15} {}\n", recipe.set, recipe.from);
+        text += &format!("  {}: {}\n", recipe.set, recipe.from);
     }
     text
 }
