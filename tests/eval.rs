@@ -155,7 +155,10 @@ fn what_is_evaluated_after_training_is_submitted_once() {
         );
     }
     let shown = project.rocket(&["show", &name(first)]).ok();
-    assert!(shown.contains("absent is left out"), "{shown}");
+    assert!(
+        shown.contains("left out, since they are not there: absent"),
+        "{shown}"
+    );
 
     // A supervisor that is started again, as Slurm does with one that died at the very end.
     let again = || {

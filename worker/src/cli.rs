@@ -24,6 +24,8 @@ enum Command {
     Eval(commands::eval::Args),
     /// Score a checkpoint by retrieval between images and captions.
     Retrieval(commands::retrieval::Args),
+    /// Fit a linear probe to a checkpoint's frozen features.
+    Probe(commands::probe::Args),
     /// Check this build against numbers recorded from the original.
     Parity(commands::parity::Args),
     /// Write a checkpoint in another program's form.
@@ -45,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
         Command::Retrieval(args) => commands::retrieval::run(args),
+        Command::Probe(args) => commands::probe::run(args),
         Command::Parity(args) => commands::parity::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::Data(args) => commands::data::run(args),

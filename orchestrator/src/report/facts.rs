@@ -16,6 +16,7 @@ use crate::goodput::{Context, Goodput};
 use crate::view::{Clock, RunView, Series, log_tail, read_metrics};
 
 use super::config::flat;
+use super::scores::Details;
 
 /// Lines of the log that are shown.
 const LOG_LINES: usize = 40;
@@ -39,6 +40,8 @@ pub(crate) struct Facts {
     pub(crate) goodput: Option<Goodput>,
     /// The same, by checkpoint.
     pub(crate) results: Results,
+    /// Where the errors are, of the sets of which that was asked for.
+    pub(crate) details: Vec<Details>,
     /// Last lines of rank 0 in the last attempt.
     pub(crate) log: Vec<String>,
     /// What could not be read.
@@ -95,6 +98,7 @@ impl Facts {
             scores: scores(run),
             goodput,
             results: Results::read(run),
+            details: Details::read(run),
             log: attempts
                 .last()
                 .map(|attempt| log_tail(&run.attempt(attempt.number).log_path(0), LOG_LINES))

@@ -6,6 +6,7 @@ mod facts;
 mod page;
 mod panels;
 mod picture;
+mod scores;
 mod sections;
 mod select;
 mod summary;

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::Facts;
+use super::scores::{self, ErrorTable, ScoreRow, ScoreTable};
 use super::summary::{Summary, is_score};
-use crate::evaluation::OfStep;
 use crate::goodput::Goodput;
 use crate::pin;
 use crate::view::{duration, event_line, number, thin, time};
@@ -47,16 +46,9 @@ pub(super) struct RunSections {
     checkpoints: Vec<CheckpointRow>,
     score_tables: Vec<ScoreTable>,
     scores: Vec<ScoreRow>,
+    errors: Vec<ErrorTable>,
     identity: Vec<(String, String)>,
     log: Vec<String>,
-}
-
-/// The paper's table of one checkpoint: sets as columns, heads as rows.
-#[derive(Debug, Serialize)]
-struct ScoreTable {
-    title: String,
-    heading: Vec<String>,
-    rows: Vec<Vec<String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,19 +105,6 @@ struct CheckpointRow {
     wrong: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct ScoreRow {
-    dataset: String,
-    step: u64,
-    head: String,
-    top1: String,
-    top5: String,
-    mean: String,
-    chance: String,
-    samples: String,
-    classes: String,
-}
-
 pub(super) fn sections(facts: &Facts) -> RunSections {
     let view = &facts.view;
     let loss = facts.series.train.get("loss");
@@ -170,8 +149,9 @@ pub(super) fn sections(facts: &Facts) -> RunSections {
             .collect(),
         events_left_out: left_out,
         checkpoints: checkpoints(facts),
-        score_tables: facts.results.0.iter().map(score_table).collect(),
-        scores: scores(facts),
+        score_tables: facts.results.0.iter().map(ScoreTable::of).collect(),
+        scores: scores::rows(facts),
+        errors: facts.details.iter().map(ErrorTable::of).collect(),
         identity: identity(facts),
         log: facts.log.clone(),
     }
@@ -330,64 +310,6 @@ fn checkpoints(facts: &Facts) -> Vec<CheckpointRow> {
         .collect()
 }
 
-fn score_table(of: &OfStep) -> ScoreTable {
-    let (heading, rows) = of.cells();
-    let mut title = format!("Step {}, percent; top-1", of.step);
-    for note in of.notes() {
-        title.push_str(&format!("; {note}"));
-    }
-    ScoreTable {
-        title,
-        heading,
-        rows,
-    }
-}
-
-/// The heads of every evaluation, as `eval/` has them.
-fn scores(facts: &Facts) -> Vec<ScoreRow> {
-    let figure = |value: &Value, name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_f64)
-            .map_or_else(dash, percent)
-    };
-    let count = |value: &Value, name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_u64)
-            .map_or_else(dash, |n| n.to_string())
-    };
-    let text = |value: &Value, name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let mut rows = Vec::new();
-    for result in &facts.scores {
-        let heads = result.get("heads").and_then(Value::as_array);
-        for head in heads.into_iter().flatten() {
-            let name = text(head, "head");
-            rows.push(ScoreRow {
-                dataset: text(result, "dataset"),
-                step: result
-                    .get("step")
-                    .and_then(Value::as_u64)
-                    .unwrap_or_default(),
-                top1: figure(head, "top1"),
-                top5: figure(head, "top5"),
-                mean: figure(head, "mean_per_class"),
-                chance: figure(result, "chance"),
-                samples: count(result, "samples"),
-                classes: count(result, "classes"),
-                head: name,
-            });
-        }
-    }
-    rows
-}
-
 /// What the run is, to the bit.
 fn identity(facts: &Facts) -> Vec<(String, String)> {
     let manifest = &facts.manifest;
@@ -465,7 +387,7 @@ fn spark(facts: &Facts) -> Option<String> {
     (!path.is_empty()).then_some(path)
 }
 
-fn percent(value: f64) -> String {
+pub(super) fn percent(value: f64) -> String {
     format!("{value:.2} %")
 }
 
@@ -481,6 +403,6 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
-fn dash() -> String {
+pub(super) fn dash() -> String {
     "-".to_owned()
 }

@@ -9,6 +9,7 @@ pub mod data;
 pub mod eval;
 pub mod parity;
 mod parity_against;
+pub mod probe;
 mod rank;
 pub mod retrieval;
 pub mod track;

@@ -4,17 +4,20 @@
 mod blur;
 mod color;
 mod decode;
+mod guard;
 mod jpeg;
 mod others;
 mod planes;
 mod resample;
 mod transform;
 mod views;
+mod whole;
 mod wide;
 
 pub use blur::gaussian_blur;
 pub use color::{Jitter, brightness, contrast, grayscale, hue, saturation, solarize};
 pub use decode::{DecodeError, Need, decode, decode_part};
+pub(crate) use guard::is_guarded;
 pub use jpeg::jpeg_is_vectorised;
 pub use planes::Planes;
 pub use resample::{Filter, Rect, resize, resize_reduced};
@@ -23,6 +26,7 @@ pub use transform::{
     horizontal_flip, normalize_into, normalize_planes_into, resize_shorter_side, sample_crop,
 };
 pub use views::{ImageViews, Recipe, StrongRecipe, ViewPlan, ViewsError};
+pub use whole::{Format, ends_early};
 
 /// An 8-bit RGB picture, rows from the top, pixels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -69,7 +69,7 @@ fn work(
     let scored = RunDir::open(&evaluation.run)?;
     let repo = run.manifest()?.repo;
     let files = sets::Files::of(&experiment.eval, &context.pin_dir, &repo);
-    let mut opened = sets::open(&files, &evaluation.datasets, evaluation.ready_only)?;
+    let opened = sets::open(&files, &evaluation.datasets, evaluation.ready_only)?;
     let checkpoint = find_checkpoint(run, &scored, evaluation.step)?;
     let timeout = train::collective_timeout(&experiment);
     let group = rendezvous::join(place, context, run, store, device, timeout)?;
@@ -83,10 +83,17 @@ fn work(
         events: context.is_lead().then(|| EventWriter::new(run, "rank-0")),
     };
     job.agree_on_sets(&group, &opened.sets)?;
-    for (set, why) in opened.left_out.drain(..) {
+    for (set, why) in &opened.left_out {
         tracing::warn!("{set} is left out: {why}");
-        let event = Event::new(EventKind::Note).cause(format!("{set} is left out: {why}"));
-        job.tell(event)?;
+    }
+    if !opened.left_out.is_empty() {
+        let names: Vec<&str> = opened
+            .left_out
+            .iter()
+            .map(|(set, _)| set.as_str())
+            .collect();
+        let said = format!("left out, since they are not there: {}", names.join(", "));
+        job.tell(Event::new(EventKind::Note).cause(said))?;
     }
     let model = weights::of_checkpoint(&experiment, &checkpoint, device)?;
     let encoder = Autocast {

@@ -7,7 +7,7 @@ use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Eval;
 use rocket_common::run_dir::suggest;
 
-use crate::eval::{self, Catalog, EvalError, EvalSet, Labels, Templates};
+use crate::eval::{self, Catalog, EvalError, EvalSet, Labels, Templates, check};
 
 /// The name of the choice of every set.
 pub(in crate::commands) const ALL: &str = "all";
@@ -19,9 +19,9 @@ pub(in crate::commands) struct Files {
     pub(in crate::commands) catalog: PathBuf,
     /// Where its relative paths begin.
     pub(in crate::commands) base: PathBuf,
-    /// Class names.
+    /// Class names, if the file is there; behind it are those that the worker carries.
     pub(in crate::commands) labels: PathBuf,
-    /// Prompts.
+    /// Prompts, likewise.
     pub(in crate::commands) templates: PathBuf,
 }
 
@@ -56,8 +56,8 @@ pub(in crate::commands) fn open(
     ready_only: bool,
 ) -> Result<Opened> {
     let catalog = Catalog::load(&files.catalog, &files.base)?;
-    let labels = Labels::load(&files.labels)?;
-    let templates = Templates::load(&files.templates)?;
+    let labels = Labels::load_if_there(&files.labels)?;
+    let templates = Templates::load_if_there(&files.templates)?;
     let known = || catalog.entries().iter().map(|entry| entry.name.clone());
     let all = names == [ALL];
     let names: Vec<String> = if all {
@@ -74,7 +74,7 @@ pub(in crate::commands) fn open(
     for name in &names {
         match EvalSet::open(name, &catalog, &labels, &templates, eval::decoder()) {
             Ok(set) => opened.sets.push(set),
-            Err(problem) if (all || ready_only) && is_not_there(&problem) => {
+            Err(problem) if (all || ready_only) && is_not_there(&problem, &catalog, name) => {
                 opened.left_out.push((name.clone(), problem.to_string()));
             }
             Err(problem) => {
@@ -106,14 +106,10 @@ pub(in crate::commands) fn open(
     Ok(opened)
 }
 
-/// Whether a set has simply not been fetched or described, in contrast to one that lies there broken.
-fn is_not_there(problem: &EvalError) -> bool {
-    match problem {
-        EvalError::MissingFolder { .. }
-        | EvalError::UnknownSet { .. }
-        | EvalError::NotInThisVersion { .. } => true,
-        // A path through a variable that nobody has set.
-        EvalError::Form { problems, .. } => problems.iter().all(|p| p.contains("is not set")),
-        _ => false,
-    }
+/// Whether a set has simply not been fetched, or not been described here.
+fn is_not_there(problem: &EvalError, catalog: &Catalog, name: &str) -> bool {
+    matches!(
+        problem,
+        EvalError::UnknownSet { .. } | EvalError::NotListed { .. }
+    ) || check::is_missing(problem, catalog, name)
 }
