@@ -17,6 +17,17 @@ pub enum After {
     Sets(Vec<String>),
 }
 
+impl After {
+    /// The sets that are named.
+    #[must_use]
+    pub fn sets(&self) -> &[String] {
+        match self {
+            Self::None | Self::All => &[],
+            Self::Sets(sets) => sets,
+        }
+    }
+}
+
 impl Serialize for After {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

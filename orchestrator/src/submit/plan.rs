@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{BackendKind, Eval, Experiment, PUBLISHED_SETS};
+use rocket_common::experiment::{After, BackendKind, Eval, Experiment, PUBLISHED_SETS};
 use rocket_common::run_dir::{self, Reproduces, SweepPoint};
 
 use super::ground::Programs;
@@ -239,7 +239,9 @@ fn check_eval_files(
     work_tree: Option<&Path>,
 ) -> Result<()> {
     let eval = &experiment.eval;
-    if experiment.command.is_some() || eval.datasets.is_empty() {
+    let after = eval.after.sets();
+    let none = eval.datasets.is_empty() && eval.after == After::None;
+    if experiment.command.is_some() || none {
         return Ok(());
     }
     let keys = [
@@ -249,7 +251,7 @@ fn check_eval_files(
     ];
     let default = Eval::default();
     let published = |set: &String| PUBLISHED_SETS.contains(&set.as_str());
-    let published = eval.datasets.iter().all(published);
+    let published = eval.datasets.iter().chain(after).all(published);
     let forgotten = |path: &Path| work_tree.is_some_and(|tree| tree.join(path).exists());
     for (key, path) in keys {
         let needless = published && (*path == default.labels || *path == default.templates);

@@ -175,7 +175,9 @@ impl RunView {
             world_size,
             step,
             total_steps: lead.map(|beat| beat.total_steps).filter(|total| *total > 0),
-            epoch: lead.map(|beat| beat.epoch),
+            epoch: lead
+                .map(|beat| beat.epoch)
+                .filter(|_| manifest.evaluation.is_none()),
             samples_per_second: lead.map(|beat| beat.samples_per_second).filter(|_| running),
             eta_seconds: lead
                 .filter(|_| running)

@@ -55,7 +55,8 @@ const DOUBLE: usize = 1 << 27;
 
 impl Probe {
     /// Minimises the summed cross-entropy plus half of `lambda` times the squared weights, without the
-    /// intercepts: scikit-learn's `LogisticRegression(C=1/lambda)`. `start`: a probe of another lambda.
+    /// intercepts: scikit-learn's `LogisticRegression(C=1/lambda)`, and for two classes, which have one
+    /// vector there, that of `C=2/lambda`. `start`: a probe of another lambda.
     #[must_use]
     pub fn fit(split: &Split, lambda: f64, fit: &Fit, start: Option<&Self>) -> Self {
         let kind = match split.features.numel() {

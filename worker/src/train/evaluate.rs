@@ -29,7 +29,8 @@ impl EvalSets {
     /// tree, the folders of their images in the user's clone, `repo`, as those of the training data do.
     ///
     /// # Errors
-    /// Everything that keeps a set from being scored, before any step is made.
+    /// Everything that keeps a set from being scored, before any step is made; and a name in `eval.after`
+    /// that the catalog does not have.
     pub fn open(experiment: &Experiment, pin_dir: &Path, repo: &Path) -> Result<Self> {
         let section = &experiment.eval;
         let settings = Settings {
@@ -38,13 +39,18 @@ impl EvalSets {
             threads: experiment.data.workers.max(1),
             details: false,
         };
-        if section.datasets.is_empty() {
+        let after = section.after.sets();
+        if section.datasets.is_empty() && after.is_empty() {
             return Ok(Self {
                 sets: Vec::new(),
                 settings,
             });
         }
         let catalog = Catalog::load(&pin_dir.join(&section.catalog), repo)?;
+        for name in after {
+            // Whether its images are there is asked when their time comes.
+            catalog.entry(name)?;
+        }
         let labels = Labels::load_if_there(&pin_dir.join(&section.labels))?;
         let templates = Templates::load_if_there(&pin_dir.join(&section.templates))?;
         let sets = section
