@@ -5,6 +5,7 @@ mod blur;
 mod color;
 mod decode;
 mod jpeg;
+mod normalize;
 mod others;
 mod planes;
 mod resample;
@@ -16,11 +17,12 @@ pub use blur::gaussian_blur;
 pub use color::{Jitter, brightness, contrast, grayscale, hue, saturation, solarize};
 pub use decode::{DecodeError, Need, decode, decode_part};
 pub use jpeg::jpeg_is_vectorised;
+pub use normalize::{IMAGENET_MEAN, IMAGENET_STD, normalize_into, normalize_planes_into};
 pub use planes::Planes;
 pub use resample::{Filter, Rect, resize, resize_reduced};
 pub use transform::{
-    CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, center_crop, eval_picture, eval_transform,
-    horizontal_flip, normalize_into, normalize_planes_into, resize_shorter_side, sample_crop,
+    CROP_RATIO, center_crop, eval_picture, eval_transform, horizontal_flip, resize_shorter_side,
+    sample_crop,
 };
 pub use views::{ImageViews, Recipe, StrongRecipe, ViewPlan, ViewsError};
 
