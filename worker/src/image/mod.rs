@@ -10,6 +10,7 @@ mod planes;
 mod resample;
 mod transform;
 mod views;
+mod whole;
 mod wide;
 
 pub use blur::gaussian_blur;
@@ -23,6 +24,7 @@ pub use transform::{
     horizontal_flip, normalize_into, normalize_planes_into, resize_shorter_side, sample_crop,
 };
 pub use views::{ImageViews, Recipe, StrongRecipe, ViewPlan, ViewsError};
+pub use whole::{Format, ends_early};
 
 /// An 8-bit RGB picture, rows from the top, pixels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{self, Experiment};
 
-use super::progress::{Shown, duration};
+use super::subject;
 use crate::data::index::Index;
 use crate::data::source::{
     Building, Built, Part, Progress, SourceError, Unit, current_index, index_path, lock,
     write_index,
 };
+use crate::progress::{Progress as Shown, duration};
 
 /// Reads an experiment's list of samples once, and writes an index beside it: names, captions, and where each
 /// image lies in its archive. Training uses it when it is there and up to date.
@@ -43,7 +42,7 @@ pub(super) struct Args {
 /// # Errors
 /// If the experiment or its data cannot be read, or the index cannot be written.
 pub(super) fn run(args: &Args) -> Result<ExitKind> {
-    let experiment = read(args)?;
+    let experiment = subject::read(&args.experiment, &args.set)?;
     let data = &experiment.data;
     let parts = data.lists().map_err(SourceError::Parts)?;
     let path = match &args.output {
@@ -73,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
             shown.clear();
             stage = progress.what;
         }
-        shown.update(progress.done, progress.total, || line(&progress));
+        shown.update(progress.done, progress.total, |_| line(&progress));
     };
     let mut building = Building::new(&path).with_progress(&mut progress);
     building.threads = args.threads.max(1);
@@ -90,17 +89,6 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
         println!("experiments use it with data.index: {}", output.display());
     }
     Ok(ExitKind::Ok)
-}
-
-fn read(args: &Args) -> Result<Experiment> {
-    let file = &args.experiment;
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Error::io("read the experiment", file, error).with_kind(ExitKind::Experiment)
-    })?;
-    experiment::parse(&file.display().to_string(), &text, &args.set).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Error::new(ExitKind::Experiment, lines.join("\nerror: ")).into()
-    })
 }
 
 fn line(progress: &Progress) -> String {
@@ -172,7 +160,7 @@ fn verify(path: &Path, parts: &[Part]) -> Result<ExitKind> {
     let mut shown = Shown::new();
     let size = index.size();
     let result = index.verify(|done| {
-        shown.update(done, size, || {
+        shown.update(done, size, |_| {
             format!("comparing: {:.0} %", 100.0 * done as f64 / size as f64)
         });
     });

@@ -96,10 +96,8 @@ impl Source for Indexed {
             return Err(ReadError::content(&file, format!("the archive {fault}")));
         }
         if record.packed == 0 {
-            return Err(ReadError::content(
-                &file,
-                format!("the archive holds no image '{name}' that can be read"),
-            ));
+            let name = name.to_owned();
+            return Err(ReadError::Absent { file, name });
         }
         Ok(Place {
             file,

@@ -80,6 +80,14 @@ pub enum ReadError {
         /// Of the file system.
         cause: io::Error,
     },
+    /// The archive was looked through, and does not hold the image.
+    #[error("{}: the archive holds no image '{name}' that can be read", file.display())]
+    Absent {
+        /// The archive.
+        file: PathBuf,
+        /// The image.
+        name: String,
+    },
     /// The file is not what it should be.
     #[error("{}: {what}", file.display())]
     Content {
@@ -212,7 +220,9 @@ fn zip_data(bytes: &[u8]) -> Option<usize> {
 
 /// Unpacks deflated bytes to as many as were promised, and no more whatever they hold.
 fn unpack(packed: &[u8], raw: u32) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(raw as usize);
+    // Deflate makes at most 1,032 bytes of one: what is promised beyond that reserves no memory.
+    let most = packed.len().saturating_mul(1032);
+    let mut bytes = Vec::with_capacity(most.min(raw as usize));
     let mut decoder = flate2::read::DeflateDecoder::new(packed).take(u64::from(raw) + 1);
     decoder
         .read_to_end(&mut bytes)
