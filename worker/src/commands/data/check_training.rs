@@ -3,7 +3,6 @@
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Result;
 use rocket_common::atomic;
@@ -12,7 +11,7 @@ use rocket_common::exit::ExitKind;
 
 use super::subject::Subject;
 use crate::data::check::{CheckOptions, CheckReport, Problem, Sheet, Stage, check};
-use crate::data::source::{self, Source};
+use crate::data::source::{self, Source, watched};
 use crate::data::views;
 use crate::image::Picture;
 use crate::progress::{Progress, bytes, grouped};
@@ -89,12 +88,19 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
         threads: args.threads.map_or_else(processors, usize::from),
         tiny: args.tiny.into(),
     };
-    watch(&source);
     let mut progress = Progress::new();
-    let report = check(name, &*source, options, |stage| {
-        progress.update(stage.done, stage.of, |seconds| line(name, stage, seconds));
-    });
+    let report = watched(
+        || source.stalled(),
+        |stage: Stage| {
+            progress.update(stage.done, stage.of, |seconds| line(name, stage, seconds));
+        },
+        {
+            let source = Arc::clone(&source);
+            move |say| check(name, &*source, options, say)
+        },
+    );
     drop(progress);
+    let report = report?;
     let mut out = std::io::stdout();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -104,18 +110,24 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
     if let Some(path) = &args.list {
         list(path, &report, &*source)?;
     }
-    if let Some((path, images, captions)) = &drawn {
-        let sheet = Sheet {
-            source: &*source,
-            dataset: name,
-            rows: args.sheet_samples,
-            choice: args.seed,
-            seed: experiment.seed,
-            epoch: 0,
-            images,
-            captions,
+    if let Some((path, images, captions)) = drawn {
+        let sheet = {
+            let (source, args) = (Arc::clone(&source), (args.sheet_samples, args.seed));
+            move |_: &mut (dyn FnMut(()) + Send)| {
+                Sheet {
+                    source: &*source,
+                    dataset: name,
+                    rows: args.0,
+                    choice: args.1,
+                    seed: experiment.seed,
+                    epoch: 0,
+                    images: &images,
+                    captions: &captions,
+                }
+                .draw()
+            }
         };
-        write_png(path, &sheet.draw())?;
+        write_png(path, &watched(|| source.stalled(), |()| {}, sheet)?)?;
         if !args.json {
             writeln!(out, "sheet: {}", path.display())?;
         }
@@ -137,26 +149,6 @@ fn line(name: &str, stage: Stage, seconds: f64) -> String {
         stage.done as f64 / seconds,
         bytes(stage.bytes as f64 / seconds),
     )
-}
-
-/// Ends the program once a read takes longer than it may: a thread that waits for a file system which no
-/// longer answers cannot be woken.
-fn watch(source: &Arc<dyn Source>) {
-    let source = Arc::clone(source);
-    // Without a thread there is no watch, and all else is as it is.
-    let _ = std::thread::Builder::new()
-        .name("watch".to_owned())
-        .spawn(move || {
-            loop {
-                std::thread::sleep(Duration::from_secs(1));
-                if let Some(stalled) = source.stalled() {
-                    let (file, seconds) = (stalled.file.display(), stalled.seconds);
-                    eprintln!("error: '{file}' has not answered for {seconds} s");
-                    eprintln!("hint: is the file system that holds it mounted and well?");
-                    std::process::exit(ExitKind::Data.code().into());
-                }
-            }
-        });
 }
 
 fn list(path: &Path, report: &CheckReport, source: &dyn Source) -> Result<()> {

@@ -128,7 +128,9 @@ pub(super) fn read(
                 format!("there is no '{}'", file.display()),
             ))
         }
-        Err(absent @ ReadError::Absent { .. }) => Err((Problem::Missing, absent.to_string())),
+        Err(error @ (ReadError::Absent { .. } | ReadError::NoArchive { .. })) => {
+            Err((Problem::Missing, error.to_string()))
+        }
         Err(error) => Err((Problem::Broken, error.to_string())),
     }
 }

@@ -7,14 +7,16 @@ mod pictures;
 
 use std::fs;
 use std::ops::Range;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use archives::{index, tar, tar_gz, zip};
 pub(crate) use lists::{coco, jsonl, lines, redcaps, tsv, yfcc_tsv};
 pub(crate) use pickles::{npy, numbers, pickle, torch_pickle, yfcc_pickle};
 pub(crate) use pictures::{bmp, gif, jpeg, png, webp};
 use rocket_common::experiment::{Data, Dataset};
-use rocket_worker::data::source;
+use rocket_worker::data::source::{self, Indexed, Reads, Source};
 
 use super::{Read, Target};
 
@@ -68,7 +70,8 @@ fn begins(bytes: &[u8], words: &[&[u8]]) -> Vec<usize> {
         .collect()
 }
 
-/// A data set of which one file is the input: opened as training opens it, and read.
+/// A data set of which one file is the input: indexed as at the beginning of a training, but on this thread,
+/// whose memory is counted, and read.
 struct Set {
     folder: tempfile::TempDir,
     data: Data,
@@ -99,8 +102,10 @@ impl Set {
 
     fn read(&self) -> String {
         let folder = self.folder.path().display().to_string();
-        let source = match source::open(&self.data) {
-            Ok(source) => source,
+        let limit = Duration::from_secs(600);
+        let parts = self.data.lists().expect("one list");
+        let source = match source::in_memory(&parts, &Arc::new(Reads::new(limit))) {
+            Ok(index) => Indexed::new(index, &parts, limit, PathBuf::from("in memory")),
             Err(error) => return error.to_string().replace(&folder, ""),
         };
         let mut said = String::from("opened ");
