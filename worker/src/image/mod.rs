@@ -4,6 +4,7 @@
 mod blur;
 mod color;
 mod decode;
+mod guard;
 mod jpeg;
 mod others;
 mod planes;
@@ -16,6 +17,7 @@ mod wide;
 pub use blur::gaussian_blur;
 pub use color::{Jitter, brightness, contrast, grayscale, hue, saturation, solarize};
 pub use decode::{DecodeError, Need, decode, decode_part};
+pub(crate) use guard::is_guarded;
 pub use jpeg::jpeg_is_vectorised;
 pub use planes::Planes;
 pub use resample::{Filter, Rect, resize, resize_reduced};

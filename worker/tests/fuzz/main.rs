@@ -5,7 +5,8 @@
 //! Inputs are made from good files by changing bytes, and the pieces of which the format consists; those
 //! that a reader has new words for are kept and changed further. A run is repeated from its seed. In CI
 //! each reader gets a fixed number of inputs; `scripts/fuzz.sh` gives each as many minutes as are asked for
-//! (`ROCKET_FUZZ_SECONDS`, `ROCKET_FUZZ_SEED`). An input that is not survived is kept in `target/fuzz`.
+//! (`ROCKET_FUZZ_SECONDS`, `ROCKET_FUZZ_SEED`). An input that is not survived is kept in
+//! `target/tmp/fuzz`.
 
 mod formats;
 mod memory;
@@ -42,6 +43,8 @@ struct Target {
 
 /// Gives a reader many inputs.
 fn fuzz(target: &Target) {
+    // Decoders may panic where that is made an error; of that nothing is printed.
+    rocket_worker::failure::print_panics_as_sentences();
     let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let time = number("ROCKET_FUZZ_SECONDS").map(Duration::from_secs);
     let seed = number("ROCKET_FUZZ_SEED").unwrap_or(0);

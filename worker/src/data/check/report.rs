@@ -214,7 +214,7 @@ impl CheckReport {
         let [low, half, high] = self.shorter_side;
         let _ = writeln!(
             text,
-            "images: {}; {} on average; shorter side {half} pixels, {low} to {high} in 98 %",
+            "images: {}; {} on average; shorter side: median {half} pixels, {low} to {high} in 98 %",
             formats.join(", "),
             bytes(self.mean_bytes)
         );

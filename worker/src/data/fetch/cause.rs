@@ -57,7 +57,11 @@ impl Cause {
         (Self::Tls, "tls", "no trusted connection"),
         (Self::Timeout, "timeout", "no answer in time"),
         (Self::Redirects, "redirects", "too many redirects"),
-        (Self::OptedOut, "opted_out", "not to be used for training"),
+        (
+            Self::OptedOut,
+            "opted_out",
+            "published with the wish not to be trained on",
+        ),
         (Self::ContentType, "content_type", "not served as an image"),
         (Self::TooLarge, "too_large", "more bytes than allowed"),
         (Self::Cut, "cut", "the connection ended in the body"),

@@ -1,6 +1,8 @@
-//! The archives of small sets, as their authors publish them. Sizes and SHA-256 are those that
-//! TensorFlow Datasets has on record for the same files (`tensorflow_datasets/url_checksums/*.txt`),
-//! layouts those of torchvision's `datasets`.
+//! The archives of small sets, as their authors publish them. Sizes and SHA-256 are those that TensorFlow
+//! Datasets has on record for the same files (below `tensorflow_datasets`: `url_checksums/mnist.txt`,
+//! `url_checksums/cifar10.txt`, `url_checksums/cifar100.txt` and `datasets/stl10/checksums.tsv`). MNIST and
+//! STL-10 lie as torchvision's `datasets` lay them; of CIFAR it is the binary version, with the names that its
+//! archives have.
 
 /// A set of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,16 +102,19 @@ impl PairsReport {
     pub fn text(&self) -> String {
         let mut text = String::new();
         let share = 100.0 * self.kept as f64 / self.rows.max(1) as f64;
+        let open = match self.open {
+            0 => String::new(),
+            open => format!(", {} not asked for yet", grouped(open)),
+        };
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "{}: {} of {} images are there ({share:.1} %, {}), {} failed, {} not asked for yet; {}",
+            "{}: {} of {} images are there ({share:.1} %, {}), {} failed{open}; {}",
             self.set,
             grouped(self.kept),
             grouped(self.rows),
             bytes(self.kept_bytes as f64),
             grouped(self.failed_rows()),
-            grouped(self.open),
             duration(self.seconds),
         );
         let width = self.failed.iter().map(|count| grouped(count.rows).len());

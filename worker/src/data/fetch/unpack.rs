@@ -12,7 +12,7 @@ use flate2::read::{GzDecoder, MultiGzDecoder};
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
     /// It cannot be read, or not as what it should be.
-    #[error("the archive is broken: {0}")]
+    #[error("the archive is broken: {}", plain(.0))]
     Broken(io::Error),
     /// It holds something that has no business there.
     #[error("the archive holds '{name}', {what}; nothing of it is kept")]
@@ -25,15 +25,18 @@ pub enum UnpackError {
     /// It holds more than it should.
     #[error("the archive unpacks to more than {0} bytes; nothing of it is kept")]
     TooLarge(u64),
-    /// A file is missing, or of another length.
-    #[error("the archive holds no '{name}' of {wanted} bytes ({found})")]
-    Missing {
+    /// A file is missing.
+    #[error("the archive holds no '{0}'")]
+    Missing(String),
+    /// A file has another length.
+    #[error("the archive's '{name}' has {found} bytes, not {wanted}")]
+    Length {
         /// The file.
         name: String,
         /// Its length.
         wanted: u64,
-        /// What there is instead.
-        found: String,
+        /// The length that it has.
+        found: u64,
     },
     /// A file cannot be written.
     #[error("cannot write '{name}': {error}")]
@@ -45,22 +48,32 @@ pub enum UnpackError {
     },
 }
 
+/// What a reader of archives says, without the bytes of the archive that it may repeat.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    let end = text.find(|c: char| c.is_control() || c == char::REPLACEMENT_CHARACTER);
+    match end {
+        Some(end) => format!("{} ...", text[..end].trim_end()),
+        None => text,
+    }
+}
+
 /// Unpacks one file of `bytes` bytes to `to`.
 ///
 /// # Errors
 /// [`UnpackError`]; `to` may be incomplete then.
 pub fn unpack_gz(archive: impl Read, to: &Path, bytes: u64) -> Result<(), UnpackError> {
     let mut reader = MultiGzDecoder::new(archive).take(bytes.saturating_add(1));
-    let name = to.display().to_string();
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
     let written = copy(&mut reader, to, &name)?;
     if written > bytes {
         return Err(UnpackError::TooLarge(bytes));
     }
     if written < bytes {
-        return Err(UnpackError::Missing {
-            name,
+        return Err(UnpackError::Length {
+            name: name.into_owned(),
             wanted: bytes,
-            found: format!("{written} bytes"),
+            found: written,
         });
     }
     Ok(())
@@ -120,6 +133,9 @@ pub fn unpack_tar_gz(
         if inner.is_empty() || inner.contains('/') {
             return Err(refused("which is not of its folder"));
         }
+        if lengths.contains_key(inner) {
+            return Err(refused("twice"));
+        }
         total = total.saturating_add(entry.size());
         if total > most_bytes {
             return Err(UnpackError::TooLarge(most_bytes));
@@ -135,13 +151,17 @@ pub fn unpack_tar_gz(
         lengths.insert(inner.to_owned(), written);
     }
     for &(name, wanted) in files {
-        let found = lengths.get(name);
-        if found != Some(&wanted) {
-            return Err(UnpackError::Missing {
-                name: name.to_owned(),
-                wanted,
-                found: found.map_or_else(|| "none".into(), |bytes| format!("{bytes} bytes")),
-            });
+        match lengths.get(name) {
+            Some(&found) if found == wanted => {}
+            Some(&found) => {
+                let name = name.to_owned();
+                return Err(UnpackError::Length {
+                    name,
+                    wanted,
+                    found,
+                });
+            }
+            None => return Err(UnpackError::Missing(name.to_owned())),
         }
     }
     Ok(())

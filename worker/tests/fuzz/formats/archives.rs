@@ -158,7 +158,8 @@ pub(crate) fn tar() -> Target {
             fs::write(&set.data.metadata, bytes).expect("the shard is written");
             set.read()
         }),
-        memory: |length| 100 * length as u64 + (2 << 20),
+        // An index gathers its text in 2 MiB.
+        memory: |length| 100 * length as u64 + (3 << 20),
     }
 }
 
@@ -253,8 +254,8 @@ pub(crate) fn zip() -> Target {
             fs::write(&archive, bytes).expect("the archive is written");
             set.read()
         }),
-        // Deflate makes at most 1,032 bytes of one.
-        memory: |length| 1200 * length as u64 + (2 << 20),
+        // Deflate makes at most 1,032 bytes of one; an index gathers its text in 2 MiB.
+        memory: |length| 1200 * length as u64 + (3 << 20),
     }
 }
 

@@ -18,9 +18,9 @@ fn fields(bytes: &[u8]) -> Vec<Range<usize>> {
     cut(bytes, ends.collect())
 }
 
-/// Indexes of small lists are made in memory, twice while they grow.
+/// Indexes of small lists are made in memory, twice while they grow; their text is gathered in 2 MiB.
 fn list_memory(length: usize) -> u64 {
-    100 * length as u64 + (1 << 20)
+    100 * length as u64 + (3 << 20)
 }
 
 /// The lists of CC3M and CC12M as they are published.
