@@ -116,7 +116,7 @@ fn nothing_is_found_where_nothing_is_wrong() {
     let outcome = run(folder.path(), &["exp.yaml"]);
     assert_eq!(outcome.code, Some(0), "{}{}", outcome.out, outcome.err);
     insta::assert_snapshot!(without_times(&outcome.out));
-    assert!(outcome.out.contains("images/s and"), "{}", outcome.out);
+    assert!(outcome.out.contains("together: "), "{}", outcome.out);
 }
 
 /// Every kind of problem, on samples of its own.

@@ -24,7 +24,7 @@ pub(super) struct Args {
     experiment: Option<PathBuf>,
     #[command(flatten)]
     subject: Subject,
-    /// Look at so many samples, chosen at random, and not at all.
+    /// Look at so many samples, chosen at random, in place of all.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     sample: Option<u64>,
     /// Which samples are chosen.
@@ -38,7 +38,7 @@ pub(super) struct Args {
     tiny: u16,
     /// Problems that make the exit code 4: missing, broken, truncated, tiny, captionless, duplicate,
     /// lookalike, or 'none'.
-    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_values = ["missing", "broken", "truncated", "tiny", "captionless", "duplicate"], value_parser = kind)]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', default_value = "missing,broken,truncated,tiny,captionless,duplicate", value_parser = kind)]
     fail_on: Vec<Kind>,
     /// Draw samples with all their views and captions into a PNG.
     #[arg(long, value_name = "FILE")]
@@ -133,11 +133,25 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
         }
     }
     let kinds: Vec<Problem> = args.fail_on.iter().copied().flatten().collect();
-    Ok(if report.count(&kinds) > 0 {
-        ExitKind::Data
-    } else {
-        ExitKind::Ok
-    })
+    if report.count(&kinds) == 0 {
+        return Ok(ExitKind::Ok);
+    }
+    out.flush()?;
+    Err(verdict(&report, &kinds).into())
+}
+
+/// Why the exit code is not 0.
+fn verdict(report: &CheckReport, kinds: &[Problem]) -> Error {
+    let found = report.problems.iter();
+    let found = found.filter(|kind| kind.samples > 0 && kinds.contains(&kind.problem));
+    let found: Vec<String> = found
+        .map(|kind| format!("{} {}", grouped(kind.samples), kind.problem.name()))
+        .collect();
+    Error::new(
+        ExitKind::Data,
+        format!("the data set has problems: {}", found.join(", ")),
+    )
+    .hint("--list names all samples that have one, --fail-on chooses what counts")
 }
 
 fn line(name: &str, stage: Stage, seconds: f64) -> String {

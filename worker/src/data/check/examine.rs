@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::looks::fingerprint;
+use super::looks::{Fingerprint, fingerprint};
 use crate::data::budget::Budget;
 use crate::data::source::{ReadError, Source};
 use crate::image::{Format, ends_early};
@@ -81,7 +81,7 @@ pub(super) struct FileFacts {
 pub(super) struct PictureFacts {
     pub(super) format: Option<Format>,
     pub(super) shorter: usize,
-    pub(super) look: Option<u128>,
+    pub(super) look: Option<Fingerprint>,
 }
 
 /// Reads and decodes a sample, within what may be held of pictures at one time. `bytes` is a buffer.

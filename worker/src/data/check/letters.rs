@@ -79,6 +79,17 @@ impl Letters {
         }
     }
 
+    /// As much of a text's end as fits into a width, which is what tells long paths apart.
+    pub(super) fn end_of(&self, text: &str, size: f32, width: f32) -> String {
+        if self.width(text, size) <= width {
+            return text.to_owned();
+        }
+        let ends = text.char_indices().skip(1).map(|(at, _)| &text[at..]);
+        let mut cut = ends.map(|end| format!("\u{2026}{end}"));
+        cut.find(|end| self.width(end, size) <= width)
+            .unwrap_or_default()
+    }
+
     /// Breaks a text into at most `lines` lines of a width; what does not fit ends in dots.
     pub(super) fn wrap(&self, text: &str, size: f32, width: f32, lines: usize) -> Vec<String> {
         let mut broken: Vec<String> = Vec::new();
@@ -157,6 +168,17 @@ mod tests {
         assert!(letters.wrap("  ", 14.0, 120.0, 3).is_empty());
         // Narrower than any letter: one letter a line, and no endless loop.
         assert_eq!(letters.wrap("ab", 14.0, 1.0, 3), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_end_of_a_long_name_is_shown() {
+        let letters = Letters::new();
+        assert_eq!(letters.end_of("a.jpg", 14.0, 120.0), "a.jpg");
+        let name = "images/ü/12345678/and/a/long/path.jpg";
+        let end = letters.end_of(name, 14.0, 120.0);
+        assert!(end.starts_with('…') && end.ends_with("/path.jpg"), "{end}");
+        assert!(letters.width(&end, 14.0) <= 120.0);
+        assert_eq!(letters.end_of(name, 14.0, 1.0), "");
     }
 
     #[test]

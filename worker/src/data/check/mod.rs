@@ -17,7 +17,7 @@ pub use sheet::Sheet;
 
 use super::source::Source;
 
-/// Looks at all samples of a data set, or at some. Memory: about 32 bytes a sample, and what
+/// Looks at all samples of a data set, or at some. Memory: about 36 bytes a sample, and what
 /// may be held of pictures at one time. `say` is told now and then how far it is.
 pub fn check(
     dataset: &str,

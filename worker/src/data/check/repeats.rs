@@ -1,9 +1,9 @@
-//! Which samples repeat others, found from small fingerprints: 12 bytes a sample for equal files, 20 for
+//! Which samples repeat others, found from small fingerprints: 12 bytes a sample for equal files, 24 for
 //! pictures that look alike, whatever the size of the data set.
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::looks::ALIKE;
+use super::looks::Fingerprint;
 
 /// First 64 bits of the SHA-256 of a file, and its sample. In halves, so that it takes 12 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,21 +30,13 @@ impl Content {
 /// How a picture looks, and its sample.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Look {
-    bands: [u32; 4],
+    print: Fingerprint,
     sample: u32,
 }
 
 impl Look {
-    pub(super) fn new(bits: u128, sample: u32) -> Self {
-        Self {
-            bands: std::array::from_fn(|band| (bits >> (32 * band)) as u32),
-            sample,
-        }
-    }
-
-    fn is_like(&self, other: &Self) -> bool {
-        let bands = self.bands.iter().zip(&other.bands);
-        bands.map(|(a, b)| (a ^ b).count_ones()).sum::<u32>() <= ALIKE
+    pub(super) fn new(print: Fingerprint, sample: u32) -> Self {
+        Self { print, sample }
     }
 }
 
@@ -69,11 +61,11 @@ pub(super) fn alike(looks: &mut [Look], equal: &BTreeMap<u32, u32>) -> BTreeMap<
     // Bits that differ at up to 3 of 128 places leave one of 4 bands as it is.
     let mut groups = Groups::default();
     for band in 0..4 {
-        looks.sort_unstable_by_key(|look| (look.bands[band], look.sample));
-        for same in looks.chunk_by(|a, b| a.bands[band] == b.bands[band]) {
+        looks.sort_unstable_by_key(|look| (look.print.bands[band], look.sample));
+        for same in looks.chunk_by(|a, b| a.print.bands[band] == b.print.bands[band]) {
             for (index, one) in same.iter().enumerate() {
                 for other in same[index + 1..].iter().take(COMPARED) {
-                    if one.is_like(other) {
+                    if one.print.is_like(&other.print) {
                         groups.join(one.sample, other.sample);
                     }
                 }
@@ -121,10 +113,18 @@ impl Groups {
 mod tests {
     use super::*;
 
+    fn print(bits: u128) -> Fingerprint {
+        Fingerprint {
+            bands: std::array::from_fn(|band| (bits >> (32 * band)) as u32),
+            color: [1, 2, 3],
+            contrast: 100,
+        }
+    }
+
     #[test]
     fn a_fingerprint_takes_what_is_said() {
         assert_eq!(size_of::<Content>(), 12);
-        assert_eq!(size_of::<Look>(), 20);
+        assert_eq!(size_of::<Look>(), 24);
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         let mut looks: Vec<Look> = bits
             .iter()
             .enumerate()
-            .map(|(sample, &bits)| Look::new(bits, sample as u32))
+            .map(|(sample, &bits)| Look::new(print(bits), sample as u32))
             .collect();
         let want = BTreeMap::from([(1, 0), (3, 2), (5, 4), (7, 6)]);
         assert_eq!(alike(&mut looks, &BTreeMap::new()), want);

@@ -88,8 +88,16 @@ pub struct Throughput {
     pub bytes_per_second: f64,
     /// Time that half of the reads and 99 % of them stayed below, in milliseconds.
     pub read_milliseconds: [f64; 2],
+    /// Files that a thread reads in a second in which it does nothing else.
+    pub reads_per_second_per_thread: f64,
+    /// Bytes of them.
+    pub read_bytes_per_second_per_thread: f64,
     /// Share of the threads' busy time that went into reading.
     pub reading_share: f64,
+    /// Bytes that had to come from disks or file servers, where the kernel counts them; the rest was in
+    /// memory already, and says nothing about them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_from_disks: Option<u64>,
 }
 
 impl CheckReport {
@@ -138,6 +146,7 @@ impl CheckReport {
                 options.threads.max(1),
                 found.wall,
                 found.bytes,
+                found.from_disks,
                 &found.read,
                 &found.decode,
             ),
@@ -174,7 +183,7 @@ impl CheckReport {
             "{}: {} samples, {which}, in {}",
             self.dataset,
             grouped(self.samples),
-            duration(fast.seconds)
+            brief(fast.seconds)
         );
         let width = self
             .problems
@@ -218,31 +227,55 @@ impl CheckReport {
             formats.join(", "),
             bytes(self.mean_bytes)
         );
+        let rate = |per_second: f64| grouped(per_second.round() as u64);
         let _ = writeln!(
             text,
-            "decoding: {:.0} images/s and {}/s a thread; {:.0} samples/s in all with {} threads",
-            fast.decoded_per_second_per_thread,
+            "decoding: {} images/s, {}/s a thread",
+            rate(fast.decoded_per_second_per_thread),
             bytes(fast.decoded_bytes_per_second_per_thread),
-            fast.samples_per_second,
-            fast.threads,
         );
         let _ = writeln!(
             text,
-            "reading: {}/s in {:.0} reads/s; half of them took up to {:.2} ms, 99 % up to {:.2} ms; {:.0} % of the time",
+            "reading: {} files/s, {}/s a thread; half of the files took up to {}, 99 % up to {}",
+            rate(fast.reads_per_second_per_thread),
+            bytes(fast.read_bytes_per_second_per_thread),
+            brief(fast.read_milliseconds[0] / 1e3),
+            brief(fast.read_milliseconds[1] / 1e3),
+        );
+        let threads = match fast.threads {
+            1 => "1 thread".to_owned(),
+            threads => format!("{threads} threads"),
+        };
+        let _ = writeln!(
+            text,
+            "together: {} samples/s, {}/s with {threads}, {:.0} % of the time in reading",
+            rate(fast.samples_per_second),
             bytes(fast.bytes_per_second),
-            fast.reads_per_second,
-            fast.read_milliseconds[0],
-            fast.read_milliseconds[1],
             100.0 * fast.reading_share,
         );
+        if let Some(cold) = fast.bytes_from_disks.filter(|&cold| cold < fast.bytes / 2) {
+            let _ = writeln!(
+                text,
+                "{} were read, {} of them from disks: the rest was in memory already, which says nothing of the disks",
+                bytes(fast.bytes as f64),
+                bytes(cold as f64),
+            );
+        }
     }
 }
 
 impl Throughput {
-    fn new(threads: usize, wall: Duration, bytes: u64, read: &Times, decode: &Times) -> Self {
+    fn new(
+        threads: usize,
+        wall: Duration,
+        bytes: u64,
+        bytes_from_disks: Option<u64>,
+        read: &Times,
+        decode: &Times,
+    ) -> Self {
         let wall = wall.as_secs_f64().max(1e-9);
         let decoding = decode.sum().as_secs_f64().max(1e-9);
-        let reading = read.sum().as_secs_f64();
+        let reading = read.sum().as_secs_f64().max(1e-9);
         let milliseconds = |share| read.quantile(share).as_secs_f64() * 1e3;
         Self {
             threads,
@@ -255,8 +288,21 @@ impl Throughput {
             bytes,
             bytes_per_second: bytes as f64 / wall,
             read_milliseconds: [milliseconds(0.5), milliseconds(0.99)],
+            reads_per_second_per_thread: read.count() as f64 / reading,
+            read_bytes_per_second_per_thread: bytes as f64 / reading,
+            bytes_from_disks,
             reading_share: reading / (reading + decoding),
         }
+    }
+}
+
+/// A time, also where it is much less than a second.
+fn brief(seconds: f64) -> String {
+    match seconds {
+        ..0.000_999_5 => format!("{:.0} \u{b5}s", seconds * 1e6),
+        ..0.099_95 => format!("{:.1} ms", seconds * 1e3),
+        ..9.95 => format!("{seconds:.1} s"),
+        _ => duration(seconds),
     }
 }
 

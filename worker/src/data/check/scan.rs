@@ -59,6 +59,8 @@ pub(super) struct Found {
     pub(super) read: Times,
     pub(super) decode: Times,
     pub(super) wall: Duration,
+    /// Bytes that the kernel had to fetch, where it says so.
+    pub(super) from_disks: Option<u64>,
 }
 
 /// Samples that have one kind of problem.
@@ -100,8 +102,17 @@ struct Share {
     bytes: u64,
     read: Times,
     decode: Times,
+    /// Of the samples that are being looked at.
     contents: Vec<Content>,
     looks: Vec<Look>,
+}
+
+/// What all threads write to, sample by sample: kept once, and not once by each thread and once by all.
+struct Together<'a> {
+    stage: Stage,
+    contents: Vec<Content>,
+    looks: Vec<Look>,
+    say: &'a mut (dyn FnMut(Stage) + Send),
 }
 
 impl Share {
@@ -151,8 +162,6 @@ impl Share {
         self.bytes += other.bytes;
         self.read.merge(&other.read);
         self.decode.merge(&other.decode);
-        self.contents.extend(other.contents);
-        self.looks.extend(other.looks);
     }
 }
 
@@ -168,18 +177,22 @@ pub(super) fn scan(
         .filter(|&count| count < all)
         .map(|count| choose(all, count, options.seed));
     let of = chosen.as_ref().map_or(all, |chosen| chosen.len() as u64);
+    let disk_before = from_disks();
     let began = Instant::now();
     let next = AtomicU64::new(0);
     let budget = Budget::new(DECODE_MEMORY);
-    let stage = Mutex::new((
-        Stage {
+    let room = usize::try_from(of).unwrap_or(0);
+    let together = Mutex::new(Together {
+        stage: Stage {
             done: 0,
             of,
             bytes: 0,
             bad: 0,
         },
+        contents: Vec::with_capacity(room),
+        looks: Vec::with_capacity(room),
         say,
-    ));
+    });
     let work = || {
         let mut share = Share::new();
         let mut bytes = Vec::new();
@@ -199,12 +212,14 @@ pub(super) fn scan(
                 bad += u64::from(!examined.problems.is_empty());
                 share.add(sample, examined);
             }
-            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
-            stage.0.done += end - start;
-            stage.0.bytes += share.bytes - before;
-            stage.0.bad += bad;
-            let now = stage.0;
-            (stage.1)(now);
+            let mut together = together.lock().unwrap_or_else(PoisonError::into_inner);
+            together.contents.append(&mut share.contents);
+            together.looks.append(&mut share.looks);
+            together.stage.done += end - start;
+            together.stage.bytes += share.bytes - before;
+            together.stage.bad += bad;
+            let now = together.stage;
+            (together.say)(now);
         }
     };
     let mut all = Share::new();
@@ -220,14 +235,16 @@ pub(super) fn scan(
         }
     });
     let wall = began.elapsed();
-    let checked = stage
+    let from_disks = from_disks()
+        .zip(disk_before)
+        .map(|(after, before)| after.saturating_sub(before));
+    let mut together = together
         .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .0
-        .done;
-    let duplicates = equal(&mut all.contents);
-    drop(std::mem::take(&mut all.contents));
-    let lookalikes = alike(&mut all.looks, &duplicates);
+        .unwrap_or_else(PoisonError::into_inner);
+    let checked = together.stage.done;
+    let duplicates = equal(&mut together.contents);
+    drop(std::mem::take(&mut together.contents));
+    let lookalikes = alike(&mut together.looks, &duplicates);
     for (problem, repeats, what) in [
         (Problem::Duplicate, duplicates, "the same file as"),
         (Problem::Lookalike, lookalikes, "looks like"),
@@ -250,7 +267,17 @@ pub(super) fn scan(
         read: all.read,
         decode: all.decode,
         wall,
+        from_disks,
     }
+}
+
+/// Bytes that this process caused to be read from disks and file servers until now.
+fn from_disks() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/io").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("read_bytes: "));
+    line?.trim().parse().ok()
 }
 
 /// `count` different numbers below `all`, in order (R. Floyd's algorithm).

@@ -35,12 +35,19 @@ const SIDE: usize = 192;
 const GAP: usize = 14;
 const MARGIN: usize = 28;
 const PADDING: usize = 16;
-/// Width of the column of captions.
-const TEXT: usize = 460;
+/// Width of the column of captions, and of their labels before them.
+const TEXT: usize = 560;
+const NAMES: usize = 92;
 const HEADER: usize = 84;
+/// Captions of a sample that are shown before augmentation.
+const CAPTIONS: usize = 4;
+/// Lines of a caption that are shown: more than a model reads of it (77 tokens).
+const LINES: usize = 8;
 /// Height of the label above a view.
 const LABEL: usize = 24;
 const LINE: usize = 19;
+/// Between two captions.
+const BETWEEN: usize = 5;
 
 const PAPER: Ink = [238, 240, 243];
 const CARD: Ink = [255, 255, 255];
@@ -57,6 +64,7 @@ const SMALL: f32 = 14.0;
 
 /// One sample's card, ready to be drawn.
 struct Card {
+    number: String,
     name: String,
     about: String,
     /// Why there is no picture.
@@ -80,7 +88,7 @@ impl Sheet<'_> {
             .collect();
         let columns = 1 + self.images.len();
         let pictures = columns * (SIDE + GAP);
-        let width = 2 * (MARGIN + PADDING) + pictures + GAP + TEXT;
+        let width = 2 * (MARGIN + PADDING) + pictures + GAP + NAMES + TEXT;
         let height = HEADER + cards.iter().map(|card| card.height() + GAP).sum::<usize>() + MARGIN;
         let mut sheet = Picture::black(width, height);
         fill(&mut sheet, (0, 0), (width, height), PAPER);
@@ -107,7 +115,8 @@ impl Sheet<'_> {
     fn card(&self, letters: &Letters, sample: u64) -> Card {
         let index = sample as usize;
         let mut card = Card {
-            name: format!("{} \u{b7} {}", grouped(sample), self.source.name(index)),
+            number: grouped(sample),
+            name: self.source.name(index),
             about: String::new(),
             problem: None,
             pictures: Vec::new(),
@@ -145,26 +154,31 @@ impl Sheet<'_> {
             Err(why) => card.problem = Some(why),
         }
         let captions = self.source.captions(index);
-        let mut add = |label: String, text: &str, lines: usize| {
-            let mut wrapped = letters.wrap(text, BODY, TEXT as f32, lines);
+        let mut add = |label: String, text: &str| {
+            let mut wrapped = letters.wrap(text, BODY, TEXT as f32, LINES);
             if wrapped.is_empty() {
                 wrapped.push("(empty)".to_owned());
             }
             card.texts.push((label, wrapped));
         };
-        let shown = captions.iter().take(3).enumerate();
-        for (number, caption) in shown {
+        for (number, caption) in captions.iter().take(CAPTIONS).enumerate() {
             let label = match captions.len() {
                 1 => "caption".to_owned(),
-                count => format!("caption {} of {count}", number + 1),
+                _ => format!("caption {}", number + 1),
             };
-            add(label, caption, 3);
+            add(label, caption);
+        }
+        if captions.len() > CAPTIONS {
+            add(
+                String::new(),
+                &format!("and {} more", captions.len() - CAPTIONS),
+            );
         }
         let texts = self
             .captions
             .texts(&captions, self.seed, self.epoch, sample);
         for (view, text) in texts.iter().enumerate() {
-            add(format!("view {}", view + 1), text, 3);
+            add(format!("view {}", view + 1), text);
         }
         card
     }
@@ -179,15 +193,32 @@ fn kind(recipe: &Recipe) -> &'static str {
     }
 }
 
-/// A picture made to fit into its square, and not larger than it is.
+/// A picture made to fit into its square; of a small one each pixel becomes a square of pixels.
 fn fit(picture: &Picture) -> Picture {
     let longer = picture.width.max(picture.height);
     if longer <= SIDE {
-        return picture.clone();
+        return enlarge(picture, SIDE / longer.max(1));
     }
     let scale = |side: usize| (side * SIDE / longer).max(1);
     let (width, height) = (scale(picture.width), scale(picture.height));
     resize(picture, picture.bounds(), width, height, Filter::Bicubic)
+}
+
+fn enlarge(picture: &Picture, times: usize) -> Picture {
+    let mut large = Picture::black(picture.width * times, picture.height * times);
+    for (y, row) in large
+        .data
+        .chunks_exact_mut(picture.width * times * 3)
+        .enumerate()
+    {
+        let pixels = picture.row(y / times).chunks_exact(3);
+        for (square, pixel) in row.chunks_exact_mut(3 * times).zip(pixels) {
+            for out in square.chunks_exact_mut(3) {
+                out.copy_from_slice(pixel);
+            }
+        }
+    }
+    large
 }
 
 impl Card {
@@ -196,7 +227,7 @@ impl Card {
         let texts = self
             .texts
             .iter()
-            .map(|(_, lines)| 20 + lines.len() * LINE + 6);
+            .map(|(_, lines)| lines.len() * LINE + BETWEEN);
         // The name, what the file is, the captions.
         let texts = 2 * 22 + 6 + texts.sum::<usize>();
         2 * PADDING + pictures.max(texts)
@@ -212,7 +243,7 @@ impl Card {
             CARD,
         );
         let (left, top) = (MARGIN + PADDING, top + PADDING);
-        let text = sheet.width - MARGIN - PADDING - TEXT;
+        let text = sheet.width - MARGIN - PADDING - TEXT - NAMES;
         if let Some(problem) = &self.problem {
             let room = text - left - GAP;
             fill(sheet, (left, top + LABEL), (room - GAP, SIDE), WELL);
@@ -232,10 +263,11 @@ impl Card {
             );
             paste(sheet, at, picture);
         }
-        let name = letters.wrap(&self.name, BODY, TEXT as f32, 1);
-        for name in &name {
-            letters.write(sheet, (text, top), name, BODY, DARK);
-        }
+        let number = format!("{} \u{b7} ", self.number);
+        let indent = letters.width(&number, BODY);
+        letters.write(sheet, (text, top), &number, BODY, GRAY);
+        let name = letters.end_of(&self.name, BODY, (NAMES + TEXT) as f32 - indent);
+        letters.write(sheet, (text + indent as usize, top), &name, BODY, DARK);
         letters.write(sheet, (text, top + 22), &self.about, SMALL, GRAY);
         let mut y = top + 2 * 22 + 6;
         for (label, lines) in &self.texts {
@@ -244,13 +276,13 @@ impl Card {
             } else {
                 GRAY
             };
-            letters.write(sheet, (text, y), label, SMALL, ink);
-            y += 20;
+            // On one baseline with the text.
+            letters.write(sheet, (text, y + 2), label, SMALL, ink);
             for line in lines {
-                letters.write(sheet, (text, y), line, BODY, DARK);
+                letters.write(sheet, (text + NAMES, y), line, BODY, DARK);
                 y += LINE;
             }
-            y += 6;
+            y += BETWEEN;
         }
     }
 }

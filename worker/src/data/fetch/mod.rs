@@ -4,6 +4,7 @@
 mod address;
 mod archive;
 mod cause;
+mod download;
 mod hosts;
 mod interrupt;
 mod journal;
@@ -14,6 +15,7 @@ mod picture;
 mod published;
 mod report;
 mod request;
+mod run;
 mod shelf;
 mod unpack;
 
