@@ -67,17 +67,15 @@ pub(crate) fn jpeg() -> Target {
 
 /// Chunks of a PNG, after its first 8 bytes.
 fn chunks(bytes: &[u8]) -> Vec<Range<usize>> {
-    let mut ranges = vec![0..bytes.len().min(8)];
+    let mut starts = Vec::new();
     let mut at = 8;
     while let Some(length) = bytes.get(at..at + 4) {
+        starts.push(at);
         let length = u32::from_be_bytes(length.try_into().expect("four bytes")) as usize;
-        let end = bytes
-            .len()
-            .min(at.saturating_add(length).saturating_add(12));
-        ranges.push(at..end);
-        at = end.max(at + 4);
+        // Length, name and checksum come on top of the data.
+        at += length + 12;
     }
-    ranges
+    cut(bytes, starts)
 }
 
 pub(crate) fn png() -> Target {
