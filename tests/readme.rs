@@ -60,11 +60,13 @@ fn every_command_works() {
         );
     }
 
-    assert!(
-        commands
-            .iter()
-            .any(|command| command.contains("rocket-worker convert "))
-    );
+    for needed in ["convert", "data prepare", "data check"] {
+        let needed = format!("rocket-worker {needed} ");
+        assert!(
+            commands.iter().any(|command| command.contains(&needed)),
+            "no '{needed}'"
+        );
+    }
 
     let project = Project::new(400);
     for command in &commands {
@@ -90,12 +92,13 @@ fn every_command_works() {
             });
         }
     }
-    let resumed = project.path().join("curves.png");
-    assert!(
-        fs::read(resumed)
-            .expect("curves.png is drawn")
-            .starts_with(b"\x89PNG")
-    );
+    for drawn in ["curves.png", "sheet.png"] {
+        let picture = fs::read(project.path().join(drawn));
+        assert!(
+            picture.is_ok_and(|picture| picture.starts_with(b"\x89PNG")),
+            "{drawn} is not drawn"
+        );
+    }
 }
 
 #[test]

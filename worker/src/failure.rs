@@ -53,7 +53,9 @@ fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
     if let Some(error) = cause.downcast_ref::<SourceError>() {
         return Some(match error {
             // Another node may reach it.
-            SourceError::Stalled { .. } | SourceError::Write { .. } => ExitKind::Internal,
+            SourceError::Stalled { .. }
+            | SourceError::Thread { .. }
+            | SourceError::Write { .. } => ExitKind::Internal,
             SourceError::Parts(_) => ExitKind::Experiment,
             _ => ExitKind::Data,
         });
@@ -76,12 +78,24 @@ fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
 /// `error: <context>: <cause>` and a line for each hint.
 #[must_use]
 pub fn describe(error: &anyhow::Error) -> String {
-    let mut text = format!("error: {error:#}");
+    let mut text = format!("error: {}", sentence(error));
     for hint in hints(error) {
         text.push_str("\nhint: ");
         text.push_str(hint);
     }
     text
+}
+
+/// `<context>: <cause>`. What is behind an [`Error`] is in its words already.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut words = Vec::new();
+    for cause in error.chain() {
+        words.push(cause.to_string());
+        if cause.is::<Error>() {
+            break;
+        }
+    }
+    words.join(": ")
 }
 
 /// A rank's last words about an error after `step` steps.
@@ -93,7 +107,7 @@ pub fn end_record(error: &anyhow::Error, step: u64) -> EndRecord {
         kind: kind_of(error),
         step,
         stop: None,
-        cause: Some(format!("{error:#}")),
+        cause: Some(sentence(error)),
         hint: (!hints.is_empty()).then(|| hints.join("; ")),
     }
 }
@@ -111,6 +125,9 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 /// Makes a panic, which is a defect of ours, say so in a sentence.
 pub fn print_panics_as_sentences() {
     std::panic::set_hook(Box::new(|info| {
+        if crate::image::is_guarded() {
+            return;
+        }
         let message = info
             .payload()
             .downcast_ref::<String>()
@@ -149,6 +166,19 @@ mod tests {
         assert_eq!(
             end_record(&error, 3).hint.as_deref(),
             Some("mount the disk")
+        );
+    }
+
+    #[test]
+    fn a_reason_is_said_once() {
+        let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let error = Error::io("read", std::path::Path::new("list.tsv"), gone);
+        let error = Err::<(), _>(error)
+            .context("cannot start")
+            .expect_err("an error");
+        assert_eq!(
+            describe(&error),
+            "error: cannot start: cannot read 'list.tsv': no such file or directory"
         );
     }
 

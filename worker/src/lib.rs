@@ -13,6 +13,7 @@ pub mod loss;
 pub mod model;
 pub mod optim;
 pub mod parity;
+pub mod progress;
 pub mod random;
 pub mod rank;
 pub mod text;

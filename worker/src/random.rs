@@ -22,6 +22,8 @@ pub enum Purpose {
     CaptionChoice,
     /// Torch's generator (dropout) on a rank; epoch is the optimiser step, sample the micro-batch.
     Dropout(u32),
+    /// Which samples are looked at when data is checked.
+    Check,
 }
 
 impl Purpose {
@@ -34,6 +36,7 @@ impl Purpose {
             Self::Caption(view) => (4, view),
             Self::CaptionChoice => (5, 0),
             Self::Dropout(rank) => (6, rank),
+            Self::Check => (7, 0),
         };
         (kind << 32) | view as u64
     }

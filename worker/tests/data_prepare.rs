@@ -5,7 +5,7 @@ mod data_support;
 use std::fs;
 use std::process::Command;
 
-use data_support::{Folder, golden, npy, yfcc, zip};
+use data_support::{Folder, golden, npy, tar, yfcc, zip};
 use rocket_worker::data::pickle::Elements;
 
 /// Standard output and error of `rocket-worker data ...`, run in the folder, with its exit code.
@@ -81,6 +81,69 @@ fn a_set_is_prepared_once_and_verified() {
         &["prepare", "exp.yaml", "--set", "data.metadata=nowhere.pkl"],
     );
     all += &data(&folder, &["prepare", "nowhere.yaml"]);
+    insta::assert_snapshot!(all);
+}
+
+/// Lists and archives that never answer, as of a dead network file system (here pipes that nobody writes to),
+/// are named; what was found until then need not be looked for again.
+#[test]
+fn a_file_system_that_does_not_answer_is_named() {
+    let folder = Folder::new();
+    let dead = |name: &str| {
+        let path = folder.path(name);
+        let _ = fs::remove_file(&path);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    };
+    let list: Vec<(u32, &str, &str)> = (0..40).map(|i| (i * 1000, "t", "")).collect();
+    let archive = zip(&[("000.jpg", b"image")]);
+    for i in 0..40 {
+        folder.write(&format!("y/images/00/{i:03}.zip"), &archive);
+    }
+    let experiment = |data: &str| {
+        let text = format!("name: x\nmodel: {{name: CL2L_R50_CL2L}}\ndata: {{{data}}}\n");
+        folder.write("exp.yaml", text);
+    };
+    let limit = ["--set", "data.read_timeout_seconds=1"];
+    let run = |more: &[&str]| {
+        data(
+            &folder,
+            &[&["prepare", "exp.yaml"], &limit[..], more].concat(),
+        )
+    };
+
+    experiment("dataset: yfcc15m, root: y, metadata: list.pkl");
+    dead("list.pkl");
+    let mut all = run(&[]);
+    fs::remove_file(folder.path("list.pkl")).unwrap();
+    folder.write("list.pkl", yfcc(&list));
+    dead("y/images/00/031.zip");
+    all += &run(&["--threads", "2"]);
+    fs::remove_file(folder.path("y/images/00/031.zip")).unwrap();
+    folder.write("y/images/00/031.zip", &archive);
+    let again = run(&[]);
+    let known = again.lines().find_map(|line| {
+        let count = line.strip_suffix(" archives were known from an interrupted attempt")?;
+        count.parse().ok()
+    });
+    assert!(
+        known.is_some_and(|known: u32| (30..40).contains(&known)),
+        "{again}"
+    );
+
+    // The other lists, and shards of which one is dead.
+    for (dataset, list) in [
+        ("cc3m", "list.npy"),
+        ("filelist", "list.tsv"),
+        ("coco", "list.json"),
+    ] {
+        experiment(&format!("dataset: {dataset}, root: y, metadata: {list}"));
+        dead(list);
+        all += &run(&[]);
+    }
+    experiment("dataset: webdataset, metadata: '{0,1}.tar'");
+    folder.write("0.tar", tar(&[("1.jpg", b"one"), ("1.txt", b"x")]));
+    dead("1.tar");
+    all += &run(&[]);
     insta::assert_snapshot!(all);
 }
 

@@ -51,6 +51,15 @@ fn a_changed_value_fails() {
     );
 }
 
+/// A decoder of others that panics has met a broken file (here of image-webp, where the first picture of an
+/// animation has another size than its frame).
+#[test]
+fn a_decoder_that_panics_has_met_a_broken_file() {
+    let file = include_bytes!("fuzz/found/webp/frame-of-other-size.webp");
+    let error = decode(file).unwrap_err().to_string();
+    assert!(error.starts_with("the WebP data is broken: "), "{error}");
+}
+
 #[test]
 fn what_is_no_picture_is_refused() {
     assert_eq!(decode(b""), Err(DecodeError::Empty));

@@ -1,6 +1,16 @@
 //! A bound on the memory that threads take for pictures at one time, however large these are.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::image::{DecodeError, Need, Picture, decode_part};
+
+/// Bytes of files and pictures that the threads of a process hold at one time: some hundred photos, or one
+/// that is larger alone.
+pub(super) const DECODE_MEMORY: u64 = 1 << 30;
+
+/// Bytes that decoding takes per pixel, at most: its red, green and blue, and as much again for the decoder.
+pub(super) const BYTES_PER_PIXEL: u64 = 6;
 
 /// So many bytes may be in use.
 #[derive(Debug)]
@@ -41,6 +51,26 @@ impl Budget {
             budget: self,
             bytes,
         }
+    }
+
+    /// Decodes all of a file once there is room for it, which is given back with the share. A decoder that
+    /// panics has found a broken file.
+    pub(super) fn decode(&self, bytes: &[u8]) -> Result<(Picture, Share<'_>), DecodeError> {
+        let mut share = None;
+        let mut need = |width: usize, height: usize| {
+            let pixels = (width * height) as u64;
+            share = Some(self.take(pixels * BYTES_PER_PIXEL + bytes.len() as u64));
+            Need::all(height)
+        };
+        let decoded = catch_unwind(AssertUnwindSafe(|| decode_part(bytes, &mut need)));
+        let gave_up = |_| {
+            Err(DecodeError::Broken {
+                format: "image",
+                cause: "the decoder gave up".to_owned(),
+            })
+        };
+        let picture = decoded.unwrap_or_else(gave_up)?;
+        Ok((picture, share.unwrap_or_else(|| self.take(0))))
     }
 
     /// The number is right whenever the lock is free, so poison is ignored.

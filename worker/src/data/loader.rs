@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use super::bad::{BadLedger, LoadError};
 use super::batch::HostBatch;
-use super::budget::Budget;
+use super::budget::{Budget, DECODE_MEMORY};
 use super::order::{GlobalPosition, Order};
-use super::sample::{DECODE_MEMORY, Made, Maker};
+use super::sample::{Made, Maker};
 use super::slots::Slots;
 use rocket_common::experiment::{Base, Experiment};
 
@@ -53,24 +53,37 @@ impl LoaderOptions {
         order: Order,
         rank: u64,
     ) -> anyhow::Result<Self> {
-        let augmented = match experiment.model.base {
-            Some(Base::Cl2l) => experiment.augment.num_augs,
-            _ => 0,
-        };
-        let image_size = usize::try_from(experiment.image_size()).unwrap_or(0);
+        let (images, captions) = views(experiment)?;
         let data = &experiment.data;
         Ok(Self {
             source,
             order,
             rank,
-            images: ImageViews::new(&experiment.augment, image_size, augmented)?,
-            captions: CaptionViews::new(&experiment.text, data.caption_sampling, augmented)?,
+            images,
+            captions,
             workers: data.workers,
             prefetch: PREFETCH,
             max_bad: data.max_bad,
             fast_decode: data.fast_decode,
         })
     }
+}
+
+/// The views of images and captions that an experiment trains on.
+///
+/// # Errors
+/// When a section asks for views that cannot be made.
+pub fn views(experiment: &Experiment) -> anyhow::Result<(ImageViews, CaptionViews)> {
+    let augmented = match experiment.model.base {
+        Some(Base::Cl2l) => experiment.augment.num_augs,
+        _ => 0,
+    };
+    let image_size = usize::try_from(experiment.image_size()).unwrap_or(0);
+    let sampling = experiment.data.caption_sampling;
+    Ok((
+        ImageViews::new(&experiment.augment, image_size, augmented)?,
+        CaptionViews::new(&experiment.text, sampling, augmented)?,
+    ))
 }
 
 /// Micro-batches that are made ahead: one for the step, one in reserve.

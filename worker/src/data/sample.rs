@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::budget::{Budget, Share};
+use super::budget::{BYTES_PER_PIXEL, Budget, Share};
 use super::order::{GlobalPosition, Order};
 use super::source::Source;
 use crate::image::{ImageViews, Need, Picture, ViewPlan, decode_part, normalize_planes_into};
@@ -31,13 +31,6 @@ pub(super) struct Maker {
     /// Bounds what all threads together hold of files and pictures.
     pub(super) budget: Budget,
 }
-
-/// Bytes of files and pictures that the threads of a rank hold at one time: some hundred photos, or one that
-/// is larger alone.
-pub(super) const DECODE_MEMORY: u64 = 1 << 30;
-
-/// Bytes that decoding takes per pixel, at most: its red, green and blue, and as much again for the decoder.
-const BYTES_PER_PIXEL: u64 = 6;
 
 /// What came of a slot.
 pub(super) struct Made {

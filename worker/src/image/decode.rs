@@ -6,6 +6,7 @@ use std::io::Cursor;
 
 use png::{BitDepth, ColorType};
 
+use super::guard::guarded;
 use super::{Picture, jpeg, others};
 
 /// Why bytes are no picture.
@@ -96,9 +97,9 @@ pub fn decode_part(
     match bytes {
         [] => Err(DecodeError::Empty),
         [0xFF, 0xD8, ..] => jpeg::decode(bytes, need),
-        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes, need),
-        [b'G', b'I', b'F', b'8', ..] => decode_gif(bytes, need),
-        [b'B', b'M', ..] => others::decode_bmp(bytes, need),
+        [0x89, b'P', b'N', b'G', ..] => guarded("PNG", || decode_png(bytes, need)),
+        [b'G', b'I', b'F', b'8', ..] => guarded("GIF", || decode_gif(bytes, need)),
+        [b'B', b'M', ..] => guarded("BMP", || others::decode_bmp(bytes, need)),
         [
             b'R',
             b'I',
@@ -113,7 +114,7 @@ pub fn decode_part(
             b'B',
             b'P',
             ..,
-        ] => others::decode_webp(bytes, need),
+        ] => guarded("WebP", || others::decode_webp(bytes, need)),
         _ => {
             let start: Vec<String> = bytes.iter().take(4).map(|b| format!("{b:02x}")).collect();
             Err(DecodeError::Unknown(start.join(" ")))

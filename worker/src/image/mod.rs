@@ -4,6 +4,7 @@
 mod blur;
 mod color;
 mod decode;
+mod guard;
 mod jpeg;
 mod normalize;
 mod others;
@@ -11,11 +12,13 @@ mod planes;
 mod resample;
 mod transform;
 mod views;
+mod whole;
 mod wide;
 
 pub use blur::gaussian_blur;
 pub use color::{Jitter, brightness, contrast, grayscale, hue, saturation, solarize};
 pub use decode::{DecodeError, Need, decode, decode_part};
+pub(crate) use guard::is_guarded;
 pub use jpeg::jpeg_is_vectorised;
 pub use normalize::{IMAGENET_MEAN, IMAGENET_STD, normalize_into, normalize_planes_into};
 pub use planes::Planes;
@@ -25,6 +28,7 @@ pub use transform::{
     sample_crop,
 };
 pub use views::{ImageViews, Recipe, StrongRecipe, ViewPlan, ViewsError};
+pub use whole::{Format, ends_early};
 
 /// An 8-bit RGB picture, rows from the top, pixels interleaved.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::{Map, Value};
 
 use super::plan::Plan;
+use crate::progress::duration;
 
 /// Measures the pace between two lines of progress.
 #[derive(Debug)]
@@ -116,27 +117,9 @@ fn short(number: f64) -> String {
     }
 }
 
-/// `1 h 05 min`, `3 min 20 s`, `12 s`.
-#[must_use]
-pub fn duration(seconds: f64) -> String {
-    let seconds = seconds.round() as u64;
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, s) => format!("{s} s"),
-        (0, m, s) => format!("{m} min {s:02} s"),
-        (h, m, _) => format!("{h} h {m:02} min"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_read_well() {
-        assert_eq!(duration(0.4), "0 s");
-        assert_eq!(duration(200.0), "3 min 20 s");
-        assert_eq!(duration(3900.0), "1 h 05 min");
-    }
 
     #[test]
     fn waiting_is_told_in_words() {

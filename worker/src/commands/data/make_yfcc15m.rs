@@ -8,10 +8,10 @@ use anyhow::Result;
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 
-use super::progress::Shown;
 use crate::data::mapped::Mapped;
 use crate::data::npy::whole_numbers;
 use crate::data::yfcc15m::{IDS, Ids, ListError, make, subset};
+use crate::progress::Progress;
 
 /// Bytes that are read or written at a time.
 const BUFFER: usize = 1 << 20;
@@ -50,14 +50,14 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
     aside.push(".new");
     let aside = PathBuf::from(aside);
     let out = File::create(&aside).map_err(|error| Error::io("write", &aside, error))?;
-    let mut shown = Shown::new();
+    let mut shown = Progress::new();
     let made = make(
         open(&args.dataset)?,
         &downloaded,
         &wanted,
         BufWriter::with_capacity(BUFFER, &out),
         |lines, samples| {
-            shown.update(lines, IDS as u64, || {
+            shown.update(lines, IDS as u64, |_| {
                 format!("{lines} of {IDS} lines, {samples} samples")
             });
         },

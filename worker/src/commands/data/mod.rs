@@ -1,8 +1,10 @@
 //! `rocket-worker data`: what is done to data sets before they are trained on. One subcommand a file.
 
+mod check_training;
+mod fetch;
 mod make_yfcc15m;
 mod prepare;
-mod progress;
+mod subject;
 
 use anyhow::Result;
 use rocket_common::exit::ExitKind;
@@ -16,6 +18,10 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Fetch a data set from where it is published.
+    Fetch(fetch::Args),
+    /// Look through an experiment's data before it is trained on.
+    Check(check_training::Args),
     /// Make the index of an experiment's data set, which all ranks of a node share.
     Prepare(prepare::Args),
     /// Make YFCC15M's list of samples from what Flickr and OpenAI published.
@@ -28,6 +34,8 @@ enum Command {
 /// Its own.
 pub fn run(args: &Args) -> Result<ExitKind> {
     match &args.command {
+        Command::Fetch(args) => fetch::run(args),
+        Command::Check(args) => check_training::run(args),
         Command::Prepare(args) => prepare::run(args),
         Command::MakeYfcc15m(args) => make_yfcc15m::run(args),
     }

@@ -4,16 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{self, Experiment};
 
-use super::progress::{Shown, duration};
+use super::subject;
 use crate::data::index::Index;
 use crate::data::source::{
-    Building, Built, Part, Progress, SourceError, Unit, current_index, index_path, lock,
-    write_index,
+    Built, Prepared, Preparing, Progress, SourceError, Unit, index_path, prepare, verify,
 };
+use crate::progress::{Progress as Shown, duration};
 
 /// Reads an experiment's list of samples once, and writes an index beside it: names, captions, and where each
 /// image lies in its archive. Training uses it when it is there and up to date.
@@ -43,44 +41,45 @@ pub(super) struct Args {
 /// # Errors
 /// If the experiment or its data cannot be read, or the index cannot be written.
 pub(super) fn run(args: &Args) -> Result<ExitKind> {
-    let experiment = read(args)?;
+    let experiment = subject::read(&args.experiment, &args.set)?;
     let data = &experiment.data;
     let parts = data.lists().map_err(SourceError::Parts)?;
     let path = match &args.output {
         Some(path) => path.clone(),
         None => index_path(data, &parts),
     };
-    if args.verify {
-        return verify(&path, &parts);
-    }
-    let _lock = lock(&path)?;
-    if !args.force
-        && let Ok(index) = current_index(&path, &parts)
-    {
-        println!(
-            "{} is up to date: {} samples, {} captions",
-            path.display(),
-            index.len(),
-            index.captions()
-        );
-        return Ok(ExitKind::Ok);
-    }
-    let began = Instant::now();
     let mut shown = Shown::new();
     let mut stage = "";
-    let mut progress = |progress: Progress| {
+    let mut show = |progress: Progress| {
         if stage != progress.what {
             shown.clear();
             stage = progress.what;
         }
-        shown.update(progress.done, progress.total, || line(&progress));
+        shown.update(progress.done, progress.total, |_| line(&progress));
     };
-    let mut building = Building::new(&path).with_progress(&mut progress);
-    building.threads = args.threads.max(1);
-    let built = write_index(&parts, &path, building);
+    if args.verify {
+        let index = verify(&parts, &path, data.read_timeout(), &mut show);
+        shown.clear();
+        let whole = counted(&path, "whole and up to date", &index?);
+        println!("{whole}");
+        return Ok(ExitKind::Ok);
+    }
+    let how = Preparing {
+        force: args.force,
+        threads: args.threads,
+        limit: data.read_timeout(),
+    };
+    let began = Instant::now();
+    let prepared = prepare(&parts, &path, how, &mut show);
     shown.clear();
-    let built = built?;
-    said(&path, &built, began.elapsed().as_secs_f64())?;
+    let (index, built) = match prepared? {
+        Prepared::Before(index) => {
+            println!("{}", counted(&path, "up to date", &index));
+            return Ok(ExitKind::Ok);
+        }
+        Prepared::Now(index, built) => (index, built),
+    };
+    said(&path, &index, &built, began.elapsed().as_secs_f64());
     // It is found by itself in its own place alone.
     if let Some(output) = args
         .output
@@ -90,17 +89,6 @@ pub(super) fn run(args: &Args) -> Result<ExitKind> {
         println!("experiments use it with data.index: {}", output.display());
     }
     Ok(ExitKind::Ok)
-}
-
-fn read(args: &Args) -> Result<Experiment> {
-    let file = &args.experiment;
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        Error::io("read the experiment", file, error).with_kind(ExitKind::Experiment)
-    })?;
-    experiment::parse(&file.display().to_string(), &text, &args.set).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        Error::new(ExitKind::Experiment, lines.join("\nerror: ")).into()
-    })
 }
 
 fn line(progress: &Progress) -> String {
@@ -124,11 +112,16 @@ fn line(progress: &Progress) -> String {
     format!("{}: {samples}{done}", progress.what)
 }
 
-fn said(path: &Path, built: &Built, seconds: f64) -> Result<()> {
-    let index = Index::open(path).map_err(|cause| SourceError::Index {
-        file: path.to_owned(),
-        cause,
-    })?;
+fn counted(path: &Path, state: &str, index: &Index) -> String {
+    format!(
+        "{} is {state}: {} samples, {} captions",
+        path.display(),
+        index.len(),
+        index.captions()
+    )
+}
+
+fn said(path: &Path, index: &Index, built: &Built, seconds: f64) {
     println!(
         "{}: {} samples, {} captions, {:.1} MB, in {} ({:.0} samples/s)",
         path.display(),
@@ -160,29 +153,4 @@ fn said(path: &Path, built: &Built, seconds: f64) -> Result<()> {
             100.0 * built.absent as f64 / built.samples.max(1) as f64
         );
     }
-    Ok(())
-}
-
-fn verify(path: &Path, parts: &[Part]) -> Result<ExitKind> {
-    let wrong = |cause| SourceError::Index {
-        file: path.to_owned(),
-        cause,
-    };
-    let index = current_index(path, parts).map_err(wrong)?;
-    let mut shown = Shown::new();
-    let size = index.size();
-    let result = index.verify(|done| {
-        shown.update(done, size, || {
-            format!("comparing: {:.0} %", 100.0 * done as f64 / size as f64)
-        });
-    });
-    shown.clear();
-    result.map_err(wrong)?;
-    println!(
-        "{} is whole and up to date: {} samples, {} captions",
-        path.display(),
-        index.len(),
-        index.captions()
-    );
-    Ok(ExitKind::Ok)
 }

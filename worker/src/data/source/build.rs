@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rocket_common::experiment::Dataset;
 
 use super::Part;
 use super::scan::Journal;
+use super::watch::Reads;
 use super::{SourceError, coco, conceptual, filelist, folder, redcaps, webdataset, yfcc};
 use crate::data::index::{Facts, IndexWriter, PartFacts, Stamp};
 
@@ -41,6 +43,8 @@ pub struct Building<'a> {
     pub progress: Option<&'a mut dyn FnMut(Progress)>,
     /// Threads that look into archives.
     pub threads: usize,
+    /// Knows what is being read.
+    pub(super) reads: Arc<Reads>,
     /// The index.
     pub(super) index: PathBuf,
     pub(super) journal: Option<Journal>,
@@ -61,6 +65,7 @@ impl<'a> Building<'a> {
         Self {
             progress: None,
             threads: 16,
+            reads: Reads::unwatched(),
             index: index.to_owned(),
             journal: None,
             sources: Vec::new(),
@@ -74,6 +79,13 @@ impl<'a> Building<'a> {
     #[must_use]
     pub fn with_progress(mut self, progress: &'a mut dyn FnMut(Progress)) -> Self {
         self.progress = Some(progress);
+        self
+    }
+
+    /// Notes what is being read.
+    #[must_use]
+    pub fn with_reads(mut self, reads: &Arc<Reads>) -> Self {
+        self.reads = Arc::clone(reads);
         self
     }
 
@@ -141,7 +153,7 @@ pub fn write_index(
     }
     let mut known = 0;
     if parts.iter().any(Part::in_archives) {
-        let key = key_of(parts)?;
+        let key = key_of(parts, &building.reads)?;
         let journal = Journal::open(&suffixed(path, ".partial"), &key).map_err(unwritten)?;
         known = journal.known();
         building.journal = Some(journal);
@@ -188,10 +200,10 @@ pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// What a journal is about: the lists as they are now.
-fn key_of(parts: &[Part]) -> Result<String, SourceError> {
+fn key_of(parts: &[Part], reads: &Reads) -> Result<String, SourceError> {
     let mut key = "rocket journal 1".to_owned();
     for part in parts {
-        let stamp = list_stamp(part)?;
+        let stamp = list_stamp(part, reads)?;
         key.push_str(&format!(
             " {} {:?} {:?} {stamp:?}",
             part.dataset.name(),
@@ -203,10 +215,11 @@ fn key_of(parts: &[Part]) -> Result<String, SourceError> {
 }
 
 /// The list as it is now, where it is a file.
-pub(super) fn list_stamp(part: &Part) -> Result<Option<Stamp>, SourceError> {
+pub(super) fn list_stamp(part: &Part, reads: &Reads) -> Result<Option<Stamp>, SourceError> {
     if part.dataset == Dataset::Webdataset || part.list.as_os_str().is_empty() {
         return Ok(None);
     }
+    let _reading = reads.begin(&part.list);
     Stamp::of(&part.list)
         .map(Some)
         .map_err(|cause| SourceError::Unreadable {
@@ -235,7 +248,7 @@ pub(super) fn build<W: Write + Seek>(
         let places = part.in_archives().then(|| writer.places());
         building.sources.clear();
         // Before it is read, so that a change meanwhile is noticed.
-        if let Some(stamp) = list_stamp(part)? {
+        if let Some(stamp) = list_stamp(part, &building.reads)? {
             building.sources.push((String::new(), stamp));
         }
         read_part(part, &mut writer, building)?;

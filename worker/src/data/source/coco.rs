@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::{Seek, Write};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -33,7 +34,8 @@ pub(super) fn read<W: Write + Seek>(
     let mut text = String::new();
     // Image and end of each caption.
     let mut captions: Vec<(u32, usize)> = Vec::new();
-    json::each(part, "annotations", |annotation: Annotation| {
+    let reads = Arc::clone(&building.reads);
+    json::each(part, "annotations", &reads, |annotation: Annotation| {
         let next = u32::try_from(images.len()).map_err(|_| "it has too many images")?;
         let number = *numbers.entry(annotation.image_id).or_insert(next);
         if number == next {

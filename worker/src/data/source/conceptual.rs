@@ -2,6 +2,7 @@
 
 use std::io::{Seek, Write};
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use super::Part;
 use super::SourceError;
@@ -65,6 +66,8 @@ pub(super) fn elements<W: Write + Seek>(
     mut add: impl FnMut(&Heap<'_>, Cell, &mut IndexWriter<W>) -> Result<(), String>,
 ) -> Result<(), SourceError> {
     let list = &part.list;
+    let reads = Arc::clone(&building.reads);
+    let reading = reads.begin(list);
     let file = Mapped::open(list).map_err(|cause| SourceError::Unreadable {
         file: list.clone(),
         cause,
@@ -98,6 +101,7 @@ pub(super) fn elements<W: Write + Seek>(
                 return Err("repeats what others hold, beyond any measure".to_owned());
             }
             if writer.samples().is_multiple_of(OFTEN) {
+                reading.moved();
                 building.report(
                     "reading the list",
                     at as u64,

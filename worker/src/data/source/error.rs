@@ -131,9 +131,15 @@ pub enum SourceError {
         /// Of the file system.
         cause: io::Error,
     },
+    /// The system refused a thread.
+    #[error("a thread cannot be started: {cause}")]
+    Thread {
+        /// Of the system.
+        cause: io::Error,
+    },
     /// A file system does not answer.
     #[error(
-        "{}: nothing came of it for {seconds} s: its file system does not answer; is the mount alive?", file.display()
+        "{}: nothing came of it for {seconds} s (data.read_timeout_seconds): its file system does not answer; is the mount alive?", file.display()
     )]
     Stalled {
         /// What was being read.

@@ -3,6 +3,7 @@
 //! the root.
 
 use std::io::{Seek, Write};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -32,6 +33,8 @@ pub(super) fn read<W: Write + Seek>(
     writer: &mut IndexWriter<W>,
     building: &mut Building<'_>,
 ) -> Result<(), SourceError> {
+    let reads = Arc::clone(&building.reads);
+    let reading = reads.begin(&part.list);
     let file = Mapped::open(&part.list).map_err(|cause| SourceError::Unreadable {
         file: part.list.clone(),
         cause,
@@ -64,6 +67,7 @@ pub(super) fn read<W: Write + Seek>(
             what,
         })?;
         if writer.samples().is_multiple_of(1 << 14) {
+            reading.moved();
             building.report(
                 "reading the list",
                 done,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -11,6 +12,7 @@ use super::Part;
 use super::SourceError;
 use super::build::{Building, Unit};
 use super::conceptual::{add, add_caption};
+use super::watch::Reads;
 use crate::data::index::{IndexWriter, Stamp};
 use crate::data::mapped::Mapped;
 
@@ -37,7 +39,7 @@ pub(super) fn read<W: Write + Seek>(
     writer: &mut IndexWriter<W>,
     building: &mut Building<'_>,
 ) -> Result<(), SourceError> {
-    let captions = captions(part)?;
+    let captions = captions(part, &building.reads)?;
     if !part.root.is_dir() {
         return Err(SourceError::NoFolder {
             folder: part.root.clone(),
@@ -45,6 +47,7 @@ pub(super) fn read<W: Write + Seek>(
     }
     let mut walk = Walk {
         root: &part.root,
+        reads: Arc::clone(&building.reads),
         sources: Vec::new(),
     };
     let (classes, _) = walk.entries(Path::new(""))?;
@@ -98,10 +101,11 @@ fn add_image<W: Write + Seek>(
     add(writer, name)
 }
 
-fn captions(part: &Part) -> Result<BTreeMap<String, Captions>, SourceError> {
+fn captions(part: &Part, reads: &Reads) -> Result<BTreeMap<String, Captions>, SourceError> {
     if part.list.as_os_str().is_empty() {
         return Ok(BTreeMap::new());
     }
+    let _reading = reads.begin(&part.list);
     let file = Mapped::open(&part.list).map_err(|cause| SourceError::Unreadable {
         file: part.list.clone(),
         cause,
@@ -115,6 +119,7 @@ fn captions(part: &Part) -> Result<BTreeMap<String, Captions>, SourceError> {
 /// A walk below the root, which notes the folders that it saw.
 struct Walk<'a> {
     root: &'a Path,
+    reads: Arc<Reads>,
     sources: Vec<(String, Stamp)>,
 }
 
@@ -127,11 +132,13 @@ impl Walk<'_> {
             cause,
         };
         // Before it is listed, so that a change meanwhile is noticed.
+        let reading = self.reads.begin(&path);
         let stamp = Stamp::of(&path).map_err(failed)?;
         let (mut folders, mut files) = (Vec::new(), Vec::new());
         for entry in std::fs::read_dir(&path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = folder.join(entry.file_name());
+            reading.moved();
             // Links are followed.
             let is_dir = match entry.file_type() {
                 Ok(kind) if kind.is_symlink() => entry.path().is_dir(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::Part;
 use super::Source;
-use super::read::{Member, Place, ReadError, Reader, Stalled};
+use super::read::{Member, Place, ReadError, Reader};
+use super::watch::Stalled;
+use super::yfcc::NOT_THERE;
 use crate::data::index::Index;
 
 /// A data set by its index: names and captions from memory that all processes share, images from their files
@@ -92,14 +94,15 @@ impl Source for Indexed {
             .ok_or_else(damaged)?;
         let archive = self.index.archive(record.archive).ok_or_else(damaged)?;
         let file = part.root.join(archive.name);
+        if archive.fault == Some(NOT_THERE) {
+            return Err(ReadError::NoArchive { file });
+        }
         if let Some(fault) = archive.fault {
             return Err(ReadError::content(&file, format!("the archive {fault}")));
         }
         if record.packed == 0 {
-            return Err(ReadError::content(
-                &file,
-                format!("the archive holds no image '{name}' that can be read"),
-            ));
+            let name = name.to_owned();
+            return Err(ReadError::Absent { file, name });
         }
         Ok(Place {
             file,

@@ -9,23 +9,37 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::Part;
 use super::SourceError;
+use super::watch::Reads;
 use crate::data::mapped::Mapped;
 
 /// Hands every element of a list to `each`: the file's only value, or the value of `key`.
 ///
 /// # Errors
 /// If the file cannot be read or is no such list; what `each` says is given a place in the file.
-pub(super) fn each<T, F>(part: &Part, key: &'static str, each: F) -> Result<(), SourceError>
+pub(super) fn each<T, F>(
+    part: &Part,
+    key: &'static str,
+    reads: &Reads,
+    mut each: F,
+) -> Result<(), SourceError>
 where
     T: for<'de> Deserialize<'de>,
     F: FnMut(T) -> Result<(), String>,
 {
+    let reading = reads.begin(&part.list);
     let file = Mapped::open(&part.list).map_err(|cause| SourceError::Unreadable {
         file: part.list.clone(),
         cause,
     })?;
     let mut deserializer = serde_json::Deserializer::from_slice(&file);
-    let each = RefCell::new(each);
+    let mut count = 0_u64;
+    let each = RefCell::new(|element: T| {
+        count += 1;
+        if count.is_multiple_of(1 << 14) {
+            reading.moved();
+        }
+        each(element)
+    });
     let top = Top {
         key,
         each: &each,

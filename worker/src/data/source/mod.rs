@@ -9,11 +9,13 @@ mod folder;
 mod indexed;
 mod json;
 mod open;
+mod prepare;
 mod read;
 mod redcaps;
 mod scan;
 mod shards;
 mod tar;
+mod watch;
 mod webdataset;
 mod yfcc;
 mod zip;
@@ -21,9 +23,11 @@ mod zip;
 pub use build::{Building, Built, Progress, Unit, write_index};
 pub use error::SourceError;
 pub use indexed::Indexed;
-pub use open::{cache_folder, current_index, index_path, lock, open};
-pub use read::{MOST_IMAGE_BYTES, Member, Place, ReadError, Reader, Stalled};
+pub use open::{cache_folder, current_index, in_memory, index_path, open};
+pub use prepare::{Prepared, Preparing, prepare, verify};
+pub use read::{MOST_IMAGE_BYTES, Member, Place, ReadError, Reader};
 pub use rocket_common::experiment::DataList as Part;
+pub use watch::{Reads, Stalled, watched};
 
 /// A set of images with captions, read by many threads.
 pub trait Source: Send + Sync {

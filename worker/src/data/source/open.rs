@@ -4,8 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
 use rocket_common::experiment::{Data, Dataset};
@@ -13,6 +12,7 @@ use rocket_common::experiment::{Data, Dataset};
 use super::Part;
 use super::build::{Building, build, list_stamp, suffixed, write_index};
 use super::shards::expand;
+use super::watch::{Reads, watched};
 use super::{Indexed, Source, SourceError};
 use crate::data::index::{Index, IndexError, Stamp, beside};
 
@@ -21,19 +21,24 @@ const TINY: u64 = 4 << 20;
 /// Lists of at most so many bytes are prepared at their first use.
 const SMALL: u64 = 512 << 20;
 
-/// Opens the data set that an experiment names. What it is made of is looked at first, within the time that a
-/// read may take.
+/// Opens the data set that an experiment names. Nothing that is read for it may take longer than a read may.
 ///
 /// # Errors
 /// [`SourceError`].
 pub fn open(data: &Data) -> Result<Arc<dyn Source>, SourceError> {
     let parts = data.lists().map_err(SourceError::Parts)?;
-    answers(&parts, data.read_timeout())?;
-    let indexed = open_index(data, &parts)?;
+    let reads = Arc::new(Reads::new(data.read_timeout()));
+    let (data, under_way) = (data.clone(), Arc::clone(&reads));
+    let indexed = watched(
+        || reads.stalled(),
+        |()| {},
+        move |_| open_index(&data, &parts, &under_way),
+    )??;
     Ok(Arc::new(indexed))
 }
 
-fn open_index(data: &Data, parts: &[Part]) -> Result<Indexed, SourceError> {
+fn open_index(data: &Data, parts: &[Part], reads: &Arc<Reads>) -> Result<Indexed, SourceError> {
+    touch(parts, reads);
     let ready = |index: Index, file: PathBuf| {
         for part in parts {
             if part.dataset != Dataset::Webdataset && !part.root.is_dir() {
@@ -45,18 +50,18 @@ fn open_index(data: &Data, parts: &[Part]) -> Result<Indexed, SourceError> {
         Ok(Indexed::new(index, parts, data.read_timeout(), file))
     };
     if let Some(path) = &data.index {
-        let index = current_index(path, parts).map_err(|cause| SourceError::Index {
+        let index = current(path, parts, reads).map_err(|cause| SourceError::Index {
             file: path.clone(),
             cause,
         })?;
         return ready(index, path.clone());
     }
     let path = beside_lists(parts);
-    let unusable = match current_index(&path, parts) {
+    let unusable = match current(&path, parts, reads) {
         Ok(index) => return ready(index, path),
         Err(cause) => cause,
     };
-    let size = work(parts)?;
+    let size = work(parts, reads)?;
     match unusable {
         IndexError::Unreadable(cause) if cause.kind() == std::io::ErrorKind::NotFound => {}
         // Made by people, and large: they decide when it is made again.
@@ -69,7 +74,7 @@ fn open_index(data: &Data, parts: &[Part]) -> Result<Indexed, SourceError> {
         });
     }
     if size > TINY {
-        match cached(parts) {
+        match cached(parts, reads) {
             Ok((index, path)) => return ready(index, path),
             Err(SourceError::Write { file, cause }) => tracing::warn!(
                 "the index '{}' cannot be kept ({cause}): this process makes one for itself alone",
@@ -78,27 +83,38 @@ fn open_index(data: &Data, parts: &[Part]) -> Result<Indexed, SourceError> {
             Err(error) => return Err(error),
         }
     }
-    let memory = PathBuf::from("in memory");
-    let mut building = Building::new(&memory);
+    let index = in_memory(parts, reads)?;
+    ready(index, PathBuf::from(MEMORY))
+}
+
+/// What an index is called that is no file.
+const MEMORY: &str = "in memory";
+
+/// Makes an index in this process's own memory, on this thread.
+///
+/// # Errors
+/// [`SourceError`].
+pub fn in_memory(parts: &[Part], reads: &Arc<Reads>) -> Result<Index, SourceError> {
+    let memory = Path::new(MEMORY);
+    let mut building = Building::new(memory).with_reads(reads);
     let (out, length) = build(parts, Cursor::new(Vec::new()), &mut building)?;
     let mut bytes = out.into_inner();
     bytes.truncate(length as usize);
     bytes.shrink_to_fit();
-    let index = Index::from_bytes(bytes).map_err(|cause| SourceError::Index {
-        file: memory.clone(),
+    Index::from_bytes(bytes).map_err(|cause| SourceError::Index {
+        file: memory.to_owned(),
         cause,
-    })?;
-    ready(index, memory)
+    })
 }
 
 /// An index in the user's own folder, made under a lock by the first of all processes that want it.
-fn cached(parts: &[Part]) -> Result<(Index, PathBuf), SourceError> {
+fn cached(parts: &[Part], reads: &Arc<Reads>) -> Result<(Index, PathBuf), SourceError> {
     let path = cache_folder().join(cache_name(parts));
-    if let Ok(index) = current_index(&path, parts) {
+    if let Ok(index) = current(&path, parts, reads) {
         return Ok((index, path));
     }
     let _lock = lock(&path)?;
-    if let Ok(index) = current_index(&path, parts) {
+    if let Ok(index) = current(&path, parts, reads) {
         return Ok((index, path));
     }
     tracing::info!(
@@ -106,8 +122,8 @@ fn cached(parts: &[Part]) -> Result<(Index, PathBuf), SourceError> {
         parts[0].shown().display(),
         path.display()
     );
-    write_index(parts, &path, Building::new(&path))?;
-    let index = current_index(&path, parts).map_err(|cause| SourceError::Index {
+    write_index(parts, &path, Building::new(&path).with_reads(reads))?;
+    let index = current(&path, parts, reads).map_err(|cause| SourceError::Index {
         file: path.clone(),
         cause,
     })?;
@@ -118,7 +134,7 @@ fn cached(parts: &[Part]) -> Result<(Index, PathBuf), SourceError> {
 ///
 /// # Errors
 /// If there can be no lock beside the index.
-pub fn lock(index: &Path) -> Result<Flock<File>, SourceError> {
+pub(super) fn lock(index: &Path) -> Result<Flock<File>, SourceError> {
     let unwritten = |cause| SourceError::Write {
         file: index.to_owned(),
         cause,
@@ -202,14 +218,14 @@ fn beside_lists(parts: &[Part]) -> PathBuf {
 
 /// How much there is to do at a first use, in bytes of a list of files: what has to be looked for in archives
 /// takes longer than what is read from a list.
-fn work(parts: &[Part]) -> Result<u64, SourceError> {
+fn work(parts: &[Part], reads: &Reads) -> Result<u64, SourceError> {
     parts.iter().try_fold(0u64, |work, part| {
         let own = match part.dataset {
-            Dataset::Webdataset => work_of_shards(&part.list),
-            Dataset::Imagefolder if few_files(&part.root, &mut 10_000) => 0,
+            Dataset::Webdataset => work_of_shards(&part.list, reads),
+            Dataset::Imagefolder if few_files(&part.root, reads, &mut 10_000) => 0,
             Dataset::Imagefolder => TINY + 1,
             _ => {
-                let size = list_stamp(part)?.map_or(0, |stamp| stamp.size);
+                let size = list_stamp(part, reads)?.map_or(0, |stamp| stamp.size);
                 if part.in_archives() { 16 * size } else { size }
             }
         };
@@ -218,28 +234,33 @@ fn work(parts: &[Part]) -> Result<u64, SourceError> {
 }
 
 /// The same for shards: opening each, and reading the headers in it.
-fn work_of_shards(pattern: &Path) -> u64 {
+fn work_of_shards(pattern: &Path, reads: &Reads) -> u64 {
     // What is wrong with the pattern is said when it is read.
     let shards = expand(&pattern.to_string_lossy()).unwrap_or_default();
     let opening = shards.len() as u64 * (TINY / 16);
     if opening > SMALL {
         return opening;
     }
-    let sizes = shards.iter().map(std::fs::metadata);
+    let sizes = shards.iter().map(|shard| {
+        let _reading = reads.begin(shard);
+        std::fs::metadata(shard)
+    });
     let bytes: u64 = sizes.flatten().map(|metadata| metadata.len()).sum();
     opening + bytes / 32
 }
 
 /// Whether there are at most `left` files and folders below a folder.
-fn few_files(folder: &Path, left: &mut usize) -> bool {
+fn few_files(folder: &Path, reads: &Reads, left: &mut usize) -> bool {
+    let reading = reads.begin(folder);
     let Ok(entries) = std::fs::read_dir(folder) else {
         // That is said when it is read.
         return true;
     };
     for entry in entries.flatten() {
         *left = left.saturating_sub(1);
+        reading.moved();
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if *left == 0 || (is_dir && !few_files(&entry.path(), left)) {
+        if *left == 0 || (is_dir && !few_files(&entry.path(), reads, left)) {
             return false;
         }
     }
@@ -251,7 +272,15 @@ fn few_files(folder: &Path, left: &mut usize) -> bool {
 /// # Errors
 /// [`IndexError`].
 pub fn current_index(path: &Path, parts: &[Part]) -> Result<Index, IndexError> {
-    let index = Index::open(path)?;
+    current(path, parts, &Reads::unwatched())
+}
+
+/// The same, and what is read for it is noted.
+pub(super) fn current(path: &Path, parts: &[Part], reads: &Reads) -> Result<Index, IndexError> {
+    let index = {
+        let _reading = reads.begin(path);
+        Index::open(path)?
+    };
     let facts = &index.facts().parts;
     let stale = |what: String| Err(IndexError::Stale(what));
     if facts.len() != parts.len() {
@@ -278,6 +307,7 @@ pub fn current_index(path: &Path, parts: &[Part]) -> Result<Index, IndexError> {
             } else {
                 part.root.join(name)
             };
+            let _reading = reads.begin(&file);
             let now = Stamp::of(&file)?;
             if now != *then {
                 return stale(format!(
@@ -290,29 +320,12 @@ pub fn current_index(path: &Path, parts: &[Part]) -> Result<Index, IndexError> {
     Ok(index)
 }
 
-/// Looks at every list and folder on a thread of its own, which a dead file system can keep.
-fn answers(parts: &[Part], limit: Duration) -> Result<(), SourceError> {
-    let paths: Vec<PathBuf> = parts
-        .iter()
-        .flat_map(|part| [part.root.clone(), part.list.clone()])
-        .filter(|path| !path.as_os_str().is_empty())
-        .collect();
-    for path in paths {
-        let (sender, receiver) = mpsc::channel();
-        let there = path.clone();
-        let look = std::thread::Builder::new()
-            .name("look".to_owned())
-            .spawn(move || {
-                // Only that there is an answer matters.
-                let _ = std::fs::metadata(&there);
-                let _ = sender.send(());
-            });
-        if look.is_ok() && receiver.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-            return Err(SourceError::Stalled {
-                file: path,
-                seconds: limit.as_secs(),
-            });
-        }
+/// Looks at every list and folder, so that it is these that are named if their file system does not answer.
+pub(super) fn touch(parts: &[Part], reads: &Reads) {
+    let paths = parts.iter().flat_map(|part| [&part.root, &part.list]);
+    for path in paths.filter(|path| !path.as_os_str().is_empty()) {
+        let _reading = reads.begin(path);
+        // Only that there is an answer matters.
+        let _ = std::fs::metadata(path);
     }
-    Ok(())
 }

@@ -1,13 +1,14 @@
 //! Bytes of images: whole files, and members of archives with one positioned read each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::watch::{Reads, Stalled};
 use crate::data::index::{Method, Stamp};
 
 /// The most bytes that an image may have. A camera's largest files are smaller; what is larger, or unpacks to
@@ -79,6 +80,20 @@ pub enum ReadError {
         file: PathBuf,
         /// Of the file system.
         cause: io::Error,
+    },
+    /// The archive was looked through, and does not hold the image.
+    #[error("{}: the archive holds no image '{name}' that can be read", file.display())]
+    Absent {
+        /// The archive.
+        file: PathBuf,
+        /// The image.
+        name: String,
+    },
+    /// The archive was looked for, and is not there.
+    #[error("{}: the archive is not there", file.display())]
+    NoArchive {
+        /// The archive.
+        file: PathBuf,
     },
     /// The file is not what it should be.
     #[error("{}: {what}", file.display())]
@@ -212,7 +227,9 @@ fn zip_data(bytes: &[u8]) -> Option<usize> {
 
 /// Unpacks deflated bytes to as many as were promised, and no more whatever they hold.
 fn unpack(packed: &[u8], raw: u32) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(raw as usize);
+    // Deflate makes at most 1,032 bytes of one: what is promised beyond that reserves no memory.
+    let most = packed.len().saturating_mul(1032);
+    let mut bytes = Vec::with_capacity(most.min(raw as usize));
     let mut decoder = flate2::read::DeflateDecoder::new(packed).take(u64::from(raw) + 1);
     decoder
         .read_to_end(&mut bytes)
@@ -229,27 +246,11 @@ fn unpack(packed: &[u8], raw: u32) -> Result<Vec<u8>, String> {
     }
 }
 
-/// A read that goes on for longer than it may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stalled {
-    /// The file.
-    pub file: PathBuf,
-    /// Since when.
-    pub seconds: u64,
-}
-
 /// Reads images: keeps a bounded number of archives open, and knows what is being read, so that a file
 /// system that no longer answers can be named. (A thread that waits for one cannot be woken.)
 pub struct Reader {
-    limit: Duration,
     open: Mutex<OpenFiles>,
-    under_way: Mutex<UnderWay>,
-}
-
-#[derive(Default)]
-struct UnderWay {
-    next: u64,
-    reads: BTreeMap<u64, (Instant, PathBuf)>,
+    reads: Reads,
 }
 
 struct OpenFiles {
@@ -266,13 +267,12 @@ impl Reader {
     #[must_use]
     pub fn new(limit: Duration) -> Self {
         Self {
-            limit,
             open: Mutex::new(OpenFiles {
                 most: MOST_OPEN,
                 clock: 0,
                 files: HashMap::new(),
             }),
-            under_way: Mutex::new(UnderWay::default()),
+            reads: Reads::new(limit),
         }
     }
 
@@ -281,7 +281,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError`].
     pub fn read(&self, place: &Place, bytes: &mut Vec<u8>) -> Result<(), ReadError> {
-        let _watch = self.watch(&place.file);
+        let _reading = self.reads.begin(&place.file);
         if place.member.is_none() {
             return place.read(bytes);
         }
@@ -299,40 +299,10 @@ impl Reader {
         place.read_from(&file, bytes)
     }
 
-    /// Notes that a file is being read until the guard is dropped.
-    fn watch(&self, file: &Path) -> Watch<'_> {
-        let mut under_way = lock(&self.under_way);
-        let number = under_way.next;
-        under_way.next += 1;
-        under_way
-            .reads
-            .insert(number, (Instant::now(), file.to_owned()));
-        Watch {
-            reader: self,
-            number,
-        }
-    }
-
     /// The read that has gone on for longest, if that is longer than it may.
     #[must_use]
     pub fn stalled(&self) -> Option<Stalled> {
-        let under_way = lock(&self.under_way);
-        let (since, file) = under_way.reads.values().next()?;
-        (since.elapsed() >= self.limit).then(|| Stalled {
-            file: file.clone(),
-            seconds: since.elapsed().as_secs(),
-        })
-    }
-}
-
-struct Watch<'a> {
-    reader: &'a Reader,
-    number: u64,
-}
-
-impl Drop for Watch<'_> {
-    fn drop(&mut self) {
-        lock(&self.reader.under_way).reads.remove(&self.number);
+        self.reads.stalled()
     }
 }
 

@@ -2,6 +2,7 @@
 //! `<subreddit>/<image_id>.jpg` below the root.
 
 use std::io::{Seek, Write};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -28,7 +29,8 @@ pub(super) fn read<W: Write + Seek>(
     writer: &mut IndexWriter<W>,
     building: &mut Building<'_>,
 ) -> Result<(), SourceError> {
-    json::each(part, "annotations", |annotation: Annotation| {
+    let reads = Arc::clone(&building.reads);
+    json::each(part, "annotations", &reads, |annotation: Annotation| {
         add_caption(writer, &annotation.caption)?;
         add(
             writer,

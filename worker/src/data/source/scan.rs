@@ -118,6 +118,10 @@ pub(super) fn scan(
     work: impl Fn(usize) -> Vec<u8> + Sync,
     mut each: impl FnMut(usize, Vec<u8>) -> Result<(), String>,
 ) -> Result<(), String> {
+    if count == 1 {
+        // Not worth a thread.
+        return one(0, journal, &work).and_then(|bytes| each(0, bytes));
+    }
     let next = AtomicUsize::new(0);
     // How many were handed on; past `count` to end it.
     let handed_on = Mutex::new(0usize);

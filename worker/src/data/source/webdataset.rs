@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ use super::conceptual::add_caption;
 use super::scan::{Blob, PushBlob, scan};
 use super::shards::expand;
 use super::tar::{Member, members};
+use super::watch::Reads;
 use super::zip::leads_out;
 use crate::data::index::{IndexWriter, Method, Record, Stamp};
 
@@ -38,12 +40,13 @@ pub(super) fn read<W: Write + Seek>(
     let shards = expand(&part.list.to_string_lossy())
         .map_err(|what| SourceError::Parts(format!("data.metadata: {what}")))?;
     let journal = building.journal.take();
+    let reads = Arc::clone(&building.reads);
     let mut wrong = None;
     let result = scan(
         shards.len(),
         building.threads,
         journal.as_ref(),
-        |number| shard(&shards[number]),
+        |number| shard(&shards[number], &reads),
         |number, blob| {
             let name = shards[number].to_string_lossy().into_owned();
             let stamp = add_shard(&name, &blob, writer).inspect_err(|_| {
@@ -110,9 +113,9 @@ struct Group {
     json: Vec<String>,
 }
 
-fn shard(path: &Path) -> Vec<u8> {
+fn shard(path: &Path, reads: &Reads) -> Vec<u8> {
     let mut blob = Vec::new();
-    match look(path) {
+    match look(path, reads) {
         Ok((stamp, samples)) => {
             blob.push_stamp(stamp);
             blob.push_text("");
@@ -129,16 +132,18 @@ fn shard(path: &Path) -> Vec<u8> {
     blob
 }
 
-fn look(path: &Path) -> Result<(Stamp, Vec<u8>), String> {
+fn look(path: &Path, reads: &Reads) -> Result<(Stamp, Vec<u8>), String> {
     let said = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "is not there; check data.metadata".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
+    let reading = reads.begin(path);
     let file = File::open(path).map_err(said)?;
     let metadata = file.metadata().map_err(said)?;
     let mut samples = Vec::new();
     let mut group = Group::default();
     members(&file, metadata.len(), |member| {
+        reading.moved();
         if leads_out(member.name.as_bytes()) {
             return Err(format!(
                 "is refused: its file '{}' leads out of the archive",

@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Part;
 use super::SourceError;
 use super::build::{Building, Progress, Unit};
 use super::conceptual::{add, add_caption, elements};
 use super::scan::{Blob, PushBlob, scan};
+use super::watch::Reads;
 use super::zip::{Directory, Entry};
 use crate::data::index::{IndexWriter, Record, Stamp};
 
@@ -17,6 +19,8 @@ use crate::data::index::{IndexWriter, Record, Stamp};
 const IMAGES: i64 = 100_000_000;
 /// Images whose ids begin alike lie in one archive.
 const PER_ARCHIVE: u32 = 1000;
+/// What is wrong with an archive that is missing.
+pub(super) const NOT_THERE: &str = "is not there";
 
 /// Reads the list, then the directories of the archives.
 ///
@@ -91,11 +95,12 @@ fn places<W: Write + Seek>(
     let samples = writer.samples();
     let first = writer.archives();
     let journal = building.journal.take();
+    let reads = Arc::clone(&building.reads);
     let result = scan(
         archives.len(),
         building.threads,
         journal.as_ref(),
-        |number| directory(root, &names(number)),
+        |number| directory(root, &names(number), &reads),
         |number, blob| {
             let archive = first + number as u32;
             let mut blob = blob.as_slice();
@@ -165,14 +170,16 @@ fn places<W: Write + Seek>(
 }
 
 /// What is in an archive: its stamp, what is wrong with it, and the members that are called as images are.
-fn directory(root: &Path, name: &str) -> Vec<u8> {
+fn directory(root: &Path, name: &str, reads: &Reads) -> Vec<u8> {
     let mut blob = Vec::new();
     let read = || -> Result<(Stamp, Directory), String> {
         let said = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::NotFound => "is not there".to_owned(),
+            std::io::ErrorKind::NotFound => NOT_THERE.to_owned(),
             _ => format!("cannot be read: {error}"),
         };
-        let file = File::open(root.join(name)).map_err(said)?;
+        let path = root.join(name);
+        let _reading = reads.begin(&path);
+        let file = File::open(&path).map_err(said)?;
         let metadata = file.metadata().map_err(said)?;
         let directory = Directory::read(&file, metadata.len())?;
         Ok((Stamp::from(&metadata), directory))
