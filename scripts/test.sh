@@ -52,8 +52,10 @@ fi
 # The real Python packages, to read what we write and to write what we read.
 if [ "${CI:-}" = true ]; then
     part python scripts/python-tests.sh
+    part eval-data scripts/eval-data.sh
 else
-    scripts/python-tests.sh || say "the tests against Python's packages will be skipped, for the reason above"
+    scripts/python-tests.sh && scripts/eval-data.sh ||
+        say "the tests against Python's packages will be skipped, for the reason above"
 fi
 # The page of a report is tested in a real browser.
 if [ "${CI:-}" = true ]; then

@@ -279,6 +279,29 @@ fn bad_inputs_are_one_clear_error() {
     ");
 }
 
+/// Published names and prompts need no files; those of other sets do, and files that lie there and were not
+/// committed are missed.
+#[test]
+fn labels_that_were_not_committed_are_named() {
+    let env = quick();
+    env.write("dataset_catalog.json", "{}");
+    env.write("data/images/1.jpg", "");
+    env.write("data/train.npy", "");
+    env.write("data.yaml", "name: job\nmodel: {name: CL2L_R50_CL2L}\ndata: {root: data/images, metadata: data/train.npy}\neval: {datasets: [mnist]}\ncluster: {backend: local, nodes: 1, tasks_per_node: 1}\n");
+    env.commit();
+    let said = env.rocket(&["submit", "data.yaml", "--dry-run"]);
+    assert!(!said.stderr.contains("eval.labels"), "{said}");
+    let missed = |args: &[&str]| {
+        let said = env.rocket(args).fails();
+        let error = "error: 'labels.json' (eval.labels) is not in the pinned commit";
+        assert!(said.stderr.contains(error), "{said}");
+    };
+    let other = "eval.datasets=[mnist, zoo]";
+    missed(&["submit", "data.yaml", "--dry-run", "--set", other]);
+    env.write("labels.json", "{}");
+    missed(&["submit", "data.yaml", "--dry-run"]);
+}
+
 #[test]
 fn a_work_tree_of_its_own_can_submit() {
     let env = quick();

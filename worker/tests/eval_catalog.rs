@@ -86,6 +86,7 @@ fn all_wrong_entries_of_a_catalog_are_named_at_once() {
     catalog.json: entry 'c': a string stands where an object with 'path' and 'type' is needed
     catalog.json: entry 'd': 'path' is a number; write a string
     catalog.json: entry 'e': 'path' is empty; write a path or a name there
+    catalog.json: entry 'e': the key 'test' is missing; name what precedes '_images.npy' and '_labels.npy' in the names of the files in 'path'
     catalog.json: entry 'e': 'classes': a number stands where a list of folder names in label order, an object of folder: label, or the path of a JSON file with one of these is needed
     ");
 }
@@ -116,25 +117,24 @@ fn an_unknown_set_lists_the_known_ones() {
 }
 
 #[test]
-fn types_of_later_versions_are_named() {
-    let catalog = json!({
-        "mnist": {"path": "/x", "type": "special"},
-        "clevr_counts": {"path": "/x", "type": "filelist", "train": "train", "test": "val"},
-    });
+fn only_sets_with_a_format_of_their_own_are_special() {
+    let catalog = json!({"pets": {"path": "/x", "type": "special"}});
     let files = Files::new(&catalog, &json!({}), &json!({}));
-    insta::assert_snapshot!(files.error("mnist"), @r"catalog.json: entry 'mnist': sets of type 'special' are not in this version, which reads type 'imagefolder'; lay the images out as one folder per class and set the type to 'imagefolder', or leave 'mnist' out");
-    insta::assert_snapshot!(files.error("clevr_counts"), @r"catalog.json: entry 'clevr_counts': sets of type 'filelist' are not in this version, which reads type 'imagefolder'; lay the images out as one folder per class and set the type to 'imagefolder', or leave 'clevr_counts' out");
+    insta::assert_snapshot!(files.error("pets"), @"catalog.json: entry 'pets': type 'special' is for sets in a binary format of their own, which are 'mnist', 'cifar10', 'cifar100', 'stl10'; set the type to 'imagefolder' or 'filelist'");
 }
 
 #[test]
 fn labels_and_prompts_of_another_set_or_form_are_refused() {
     let entry = json!({"path": "/x", "type": "imagefolder", "test": "val"});
-    let catalog = json!({"pets": entry});
+    let catalog = json!({"pets": entry, "parrots": entry});
     let error =
         |labels: Value, templates: Value| Files::new(&catalog, &labels, &templates).error("pets");
+    let unlisted = |labels: Value, templates: Value| {
+        Files::new(&catalog, &labels, &templates).error("parrots")
+    };
     let pets = json!({"pets": ["cat", "dog"]});
-    insta::assert_snapshot!(error(json!({"cars": ["a"]}), json!({"pets": ["{}"]})), @r"labels.json: there is no entry 'pets'; it has 'cars'. Choose one of these or add 'pets' to the file");
-    insta::assert_snapshot!(error(pets.clone(), json!({"cars": ["{}"], "dtd": ["{}"]})), @r"templates.json: there is no entry 'pets'; it has 'cars', 'dtd'. Choose one of these or add 'pets' to the file");
+    insta::assert_snapshot!(unlisted(json!({"cars": ["a"]}), json!({"parrots": ["{}"]})), @"there are no class names of 'parrots': labels.json has 'cars', and they are not among the published ones that rocket carries. Add 'parrots' to the file");
+    insta::assert_snapshot!(unlisted(json!({"parrots": ["a"]}), json!({"cars": ["{}"], "dtd": ["{}"]})), @"there are no prompts of 'parrots': templates.json has 'cars', 'dtd', and they are not among the published ones that rocket carries. Add 'parrots' to the file");
     insta::assert_snapshot!(error(json!({"pets": []}), json!({"pets": ["{}"]})), @r"labels.json: entry 'pets': the list of class names is empty");
     insta::assert_snapshot!(error(json!({"pets": {"0": "cat"}}), json!({"pets": ["{}"]})), @r"labels.json: entry 'pets': an object stands where a list of class names is needed");
     insta::assert_snapshot!(error(json!({"pets": ["cat", "", 3, [], ["a", null]]}), json!({"pets": ["{}"]})), @r"
@@ -156,7 +156,7 @@ fn a_missing_folder_and_a_folder_without_classes_are_named() {
     let files = Files::pets(&[], &json!(["cat"]), &json!({}));
     insta::assert_snapshot!(files.error("pets"), @r"data/val: cannot find class folders here: there is no folder in it; lay the images out as one folder per class");
     fs::remove_dir_all(files.path().join("data")).expect("removed");
-    insta::assert_snapshot!(files.error("pets"), @r"catalog.json: entry 'pets': there is no folder data/val; put the class folders there, or correct 'path' and 'test'");
+    insta::assert_snapshot!(files.error("pets"), @r"catalog.json: entry 'pets': there is no folder data/val; make it with 'rocket-worker data prepare-eval pets SOURCE', or correct 'path' and 'test'");
 }
 
 #[test]

@@ -203,9 +203,9 @@ fn what_cannot_be_scored_is_one_clear_error() {
         fs::write(folder.join(class).join("0.jpg"), b"no image").expect("written");
     }
     wrong(&["--catalog", &catalog], ExitKind::Data);
-    // No prompts.
+    // No prompts, and a set that has no published ones.
     fs::remove_file(pin.join("templates.json")).expect("removed");
-    wrong(&[], ExitKind::Data);
+    wrong(&[], ExitKind::Experiment);
     let said = said.replace(&format!("{}/", run.root.path().display()), "");
     insta::assert_snapshot!(said, @r"
     $ eval --checkpoint 30
@@ -232,7 +232,7 @@ fn what_cannot_be_scored_is_one_clear_error() {
     error: set/val/building/0.jpg: this image of the evaluation set cannot be read: the file is neither JPEG, PNG, WebP, GIF nor BMP (it begins with 6e 6f 20 69); replace it or remove it from the set
 
     $ eval 
-    error: tiny-01234567/pin/templates.json: cannot read this file: No such file or directory (os error 2)
+    error: there are no prompts of 'tiny': there is no file tiny-01234567/pin/templates.json, and they are not among the published ones that rocket carries. Add 'tiny' to the file
     ");
 }
 

@@ -17,6 +17,7 @@ mod names;
 mod notify;
 mod options;
 mod profile;
+mod published;
 mod ranges;
 mod resolved;
 mod rules;
@@ -40,6 +41,7 @@ pub use names::all_names;
 pub use notify::{Notify, NotifyEvent};
 pub use options::{DEFAULT_SECRETS, Flag, MailType};
 pub use profile::Here;
+pub use published::PUBLISHED_SETS;
 #[doc(hidden)]
 pub use ranges::ranged_keys;
 pub use resolved::{PATHS, RECIPE_SCHEMA};

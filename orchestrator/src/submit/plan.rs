@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{BackendKind, Experiment};
+use rocket_common::experiment::{BackendKind, Eval, Experiment, PUBLISHED_SETS};
 use rocket_common::run_dir::{self, Reproduces, SweepPoint};
 
 use super::ground::Programs;
@@ -78,6 +78,7 @@ impl<'a> Plan<'a> {
             }
             (_, Err(error)) => return Err(error),
         }
+        let work_tree = pinned.is_none().then(|| source.root());
         let pinned = match pinned {
             Some(pinned) => pinned,
             None => pin::create(
@@ -89,7 +90,7 @@ impl<'a> Plan<'a> {
             )?,
         };
         notes.extend(pinned.notes.iter().cloned());
-        check_eval_files(&experiment, source, &pinned)?;
+        check_eval_files(&experiment, source, &pinned, work_tree)?;
         notes.extend(program::check(&experiment, source, &pinned, backend)?);
         let cluster = &experiment.cluster;
         let one_machine = !options.machines.is_used() && !options.no_start;
@@ -228,8 +229,15 @@ impl Ground {
     }
 }
 
-/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it.
-fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -> Result<()> {
+/// Labels, prompts and catalog are read from the pinned tree: said now if they are not in it. For published
+/// sets the worker has labels and prompts of its own where there are no files of the default names; but files
+/// that lie in the work tree, and were not committed, were meant to be.
+fn check_eval_files(
+    experiment: &Experiment,
+    source: &Source,
+    pinned: &Pinned,
+    work_tree: Option<&Path>,
+) -> Result<()> {
     let eval = &experiment.eval;
     if experiment.command.is_some() || eval.datasets.is_empty() {
         return Ok(());
@@ -239,7 +247,15 @@ fn check_eval_files(experiment: &Experiment, source: &Source, pinned: &Pinned) -
         ("eval.labels", &eval.labels),
         ("eval.templates", &eval.templates),
     ];
+    let default = Eval::default();
+    let published = |set: &String| PUBLISHED_SETS.contains(&set.as_str());
+    let published = eval.datasets.iter().all(published);
+    let forgotten = |path: &Path| work_tree.is_some_and(|tree| tree.join(path).exists());
     for (key, path) in keys {
+        let needless = published && (*path == default.labels || *path == default.templates);
+        if needless && !forgotten(path) {
+            continue;
+        }
         if path.is_relative() && !pin::contains(source.repository(), pinned, path)? {
             return Err(Error::new(
                 ExitKind::Experiment,

@@ -152,11 +152,15 @@ fn open_sets(args: &Args, run: &RunDir, experiment: &Experiment) -> Result<Vec<E
         // As in training: what lies outside the pinned tree is found from the user's clone.
         None => (pin.join(&experiment.eval.catalog), run.manifest()?.repo),
     };
-    let of =
-        |given: &Option<PathBuf>, pinned: &Path| given.clone().unwrap_or_else(|| pin.join(pinned));
     let catalog = Catalog::load(&file, &base)?;
-    let labels = Labels::load(&of(&args.labels, &experiment.eval.labels))?;
-    let templates = Templates::load(&of(&args.templates, &experiment.eval.templates))?;
+    let labels = match &args.labels {
+        Some(file) => Labels::load(file)?,
+        None => Labels::load_if_there(&pin.join(&experiment.eval.labels))?,
+    };
+    let templates = match &args.templates {
+        Some(file) => Templates::load(file)?,
+        None => Templates::load_if_there(&pin.join(&experiment.eval.templates))?,
+    };
     let mut sets = Vec::new();
     let mut problems: Vec<EvalError> = Vec::new();
     for name in names {

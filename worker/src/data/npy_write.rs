@@ -1,5 +1,5 @@
-//! Writes what `numpy.save` writes for a one-dimensional array of dicts, sample by sample: the form in
-//! which the original keeps the metadata of CC3M and CC12M.
+//! Writes what `numpy.save` writes for one-dimensional arrays: of dicts, sample by sample, the form in which
+//! the original keeps the metadata of CC3M and CC12M; and of texts, as lists of files are.
 
 use std::io::{self, Write};
 
@@ -31,15 +31,7 @@ impl<W: Write> DictsWriter<W> {
     /// # Errors
     /// Of the writer.
     pub fn new(mut out: W, count: u64, keys: &[&'static str]) -> io::Result<Self> {
-        let mut header =
-            format!("{{'descr': '|O', 'fortran_order': False, 'shape': ({count},), }}");
-        // Magic, version and length take 10 bytes; the whole is a multiple of 64 with a newline at its end.
-        let fill = (64 - (10 + header.len() + 1) % 64) % 64;
-        header.extend(std::iter::repeat_n(' ', fill));
-        header.push('\n');
-        out.write_all(b"\x93NUMPY\x01\x00")?;
-        out.write_all(&(header.len() as u16).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
+        out.write_all(&header("|O", count))?;
         // array = _reconstruct(ndarray, (0,), b"b")
         // array.__setstate__((1, (count,), dtype("O"), False, [...]))
         out.write_all(
@@ -116,6 +108,35 @@ impl<W: Write> DictsWriter<W> {
     }
 }
 
+/// An npy file of texts (`<U` of the longest), as `numpy.save(file, numpy.array(texts))` writes it.
+#[must_use]
+pub fn texts(texts: &[&str]) -> Vec<u8> {
+    let width = texts.iter().map(|text| text.chars().count()).max();
+    let width = width.unwrap_or(0).max(1);
+    let mut out = header(&format!("<U{width}"), texts.len() as u64);
+    for text in texts {
+        let codes = text.chars().map(u32::from).chain(std::iter::repeat(0));
+        codes
+            .take(width)
+            .for_each(|code| out.extend(code.to_le_bytes()));
+    }
+    out
+}
+
+/// What precedes the data of `count` values (format 1.0).
+fn header(dtype: &str, count: u64) -> Vec<u8> {
+    let mut header =
+        format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({count},), }}");
+    // Magic, version and length take 10 bytes; the whole is a multiple of 64 with a newline at its end.
+    let fill = (64 - (10 + header.len() + 1) % 64) % 64;
+    header.extend(std::iter::repeat_n(' ', fill));
+    header.push('\n');
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend((header.len() as u16).to_le_bytes());
+    out.extend(header.into_bytes());
+    out
+}
+
 fn int(out: &mut impl Write, value: i64) -> io::Result<()> {
     if let Ok(value) = i32::try_from(value) {
         out.write_all(b"J")?;
@@ -135,7 +156,7 @@ fn text(out: &mut impl Write, value: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::npy::object_pickle;
+    use crate::data::npy::{Column, column, object_pickle};
     use crate::data::pickle::{Pickle, Value};
 
     #[test]
@@ -169,6 +190,20 @@ mod tests {
                 assert_eq!(captions.len(), index % 3);
             }
         }
+    }
+
+    /// `numpy.save(file, numpy.array(["a", "", "Übersicht"]))`
+    #[test]
+    fn texts_are_written_as_numpy_does() {
+        let given = ["a", "", "Übersicht"];
+        let file = texts(&given);
+        let header = b"\x93NUMPY\x01\0v\0{'descr': '<U9', 'fortran_order': False, 'shape': (3,), }";
+        assert!(file.starts_with(header));
+        assert_eq!((file.len(), file[127]), (128 + 3 * 9 * 4, b'\n'));
+        assert_eq!(file[128..136], [b'a', 0, 0, 0, 0, 0, 0, 0]);
+        let read = column(&file).expect("a column");
+        assert_eq!(read, Column::Texts(given.map(str::to_owned).to_vec()));
+        assert_eq!(column(&texts(&[])), Ok(Column::Texts(Vec::new())));
     }
 
     #[test]

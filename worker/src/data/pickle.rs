@@ -64,6 +64,15 @@ pub enum Value {
         /// The elements in C order.
         items: Vec<Node>,
     },
+    /// A numpy array of numbers.
+    Numbers {
+        /// Length of each axis.
+        shape: Vec<usize>,
+        /// Its dtype.
+        dtype: Node,
+        /// Its bytes, in C order.
+        data: Node,
+    },
     /// What the file says lies elsewhere: the name of a torch storage, say.
     Persistent(Node),
     /// A type of torch storage.
@@ -127,6 +136,29 @@ impl<'file> Pickle<'file> {
             Value::OwnedText(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// Bytes of a node, if it is bytes or text; Python 2 wrote no difference between them.
+    #[must_use]
+    pub fn bytes(&self, node: Node) -> Option<&[u8]> {
+        match self.value(node) {
+            Value::Text(range) | Value::Bytes(range) => Some(&self.file[range.clone()]),
+            Value::OwnedText(text) => Some(text.as_bytes()),
+            Value::OwnedBytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Shape, dtype (`u1`, `i8`) and bytes of an array of numbers.
+    #[must_use]
+    pub fn numbers(&self, node: Node) -> Option<(&[usize], &[u8], &[u8])> {
+        let Value::Numbers { shape, dtype, data } = self.value(node) else {
+            return None;
+        };
+        let &Value::Dtype(name) = self.value(*dtype) else {
+            return None;
+        };
+        Some((shape, self.bytes(name)?, self.bytes(*data)?))
     }
 
     /// Elements of a list, a tuple or an array of one axis.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::error::{EvalError, some_of};
 use super::json::{self, Entries};
+use super::set::Split;
 
 /// Types of evaluation sets that the format knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,25 @@ impl Catalog {
             .map(|path| self.base.join(path))
     }
 
+    /// What an entry says of a split: a folder, or the beginning of files' names.
+    ///
+    /// # Errors
+    /// The entry has no such key.
+    pub fn split<'a>(&self, entry: &'a Entry, split: Split) -> Result<&'a str, EvalError> {
+        let value = match split {
+            Split::Train => &entry.train,
+            Split::Test => &entry.test,
+        };
+        value.as_deref().ok_or_else(|| EvalError::Form {
+            file: self.file.clone(),
+            problems: vec![format!(
+                "entry '{}': the key '{}' is missing; add it",
+                entry.name,
+                split.key()
+            )],
+        })
+    }
+
     /// A path of an entry with its variables expanded; `key` is named in errors.
     pub(super) fn expanded(
         &self,
@@ -209,7 +229,7 @@ impl Entry {
         let path = text("path", true);
         let kind_name = text("type", true);
         let train = text("train", false);
-        let mut test = text("test", false);
+        let test = text("test", false);
         let kind = kind_name.and_then(|name| {
             let kind = SetKind::ALL.into_iter().find(|kind| kind.name() == name);
             if kind.is_none() {
@@ -222,13 +242,20 @@ impl Entry {
             }
             kind
         });
-        if kind == Some(SetKind::ImageFolder) && !object.contains_key("test") {
-            problems.push(
+        let missing = match kind {
+            _ if object.contains_key("test") => None,
+            Some(SetKind::ImageFolder) => Some(
                 "the key 'test' is missing; name the folder below 'path' that holds the class \
-                 folders ('.' if they lie in 'path' itself)"
-                    .to_owned(),
-            );
-            test = None;
+                 folders ('.' if they lie in 'path' itself)",
+            ),
+            Some(SetKind::FileList) => Some(
+                "the key 'test' is missing; name what precedes '_images.npy' and '_labels.npy' in \
+                 the names of the files in 'path'",
+            ),
+            _ => None,
+        };
+        if let Some(missing) = missing {
+            problems.push(missing.to_owned());
         }
         let classes = match object.get("classes") {
             None | Some(Value::Null) => None,

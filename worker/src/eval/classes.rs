@@ -1,6 +1,9 @@
 //! Which label each class folder has. Never by luck: the order is the explicit one of the catalog,
-//! or the folders bear the labels' names, or the sorted folders stand for the labels one by one, as in
-//! the original; and anything that speaks against it is refused with the difference.
+//! or the folders are those that the set was published with, or they bear the labels' names, or the
+//! sorted folders stand for the labels one by one, as in the original; and anything that speaks
+//! against it is refused with the difference.
+
+mod published;
 
 use std::collections::HashMap;
 
@@ -9,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::catalog::ClassOrder;
 use super::error::some_of;
 use super::labels::Names;
+pub use published::against_published;
 
 /// How folders and labels were matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +20,8 @@ use super::labels::Names;
 pub enum Matched {
     /// By the order that the catalog gives.
     Explicit,
+    /// By the folders, or the numbers in a file, that the set was published with.
+    Published,
     /// Every folder bears the name of one label.
     ByName,
     /// Folder i in sorted order has label i.
@@ -31,7 +37,8 @@ pub struct Mismatch {
     pub advice: String,
 }
 
-/// The label index of each folder, by the order of `folders` (sorted names).
+/// The label index of each folder, by the order of `folders` (sorted names). `published` are the
+/// folders that the set was published with, in the order of its classes.
 ///
 /// # Errors
 /// The differences, all of them up to a readable number.
@@ -39,6 +46,7 @@ pub fn match_folders(
     folders: &[String],
     labels: &[Names],
     order: Option<&ClassOrder>,
+    published: Option<&[String]>,
 ) -> Result<(Vec<usize>, Matched), Mismatch> {
     match order {
         Some(ClassOrder::Folders(names)) => {
@@ -59,7 +67,12 @@ pub fn match_folders(
             let pairs = resolve(pairs, labels)?;
             explicit(folders, labels, pairs).map(|found| (found, Matched::Explicit))
         }
-        None => implicit(folders, labels),
+        None => {
+            match published.map(|published| published::match_folders(folders, labels, published)) {
+                Some(Some(found)) => found.map(|found| (found, Matched::Published)),
+                _ => implicit(folders, labels),
+            }
+        }
     }
 }
 
@@ -157,6 +170,15 @@ fn explicit(
         .collect())
 }
 
+/// A name without the number before it: `001.Black_footed_Albatross`, `012_Audi_TT`.
+fn unnumbered(name: &str) -> &str {
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_digit());
+    match rest.strip_prefix(['.', '_', ' ']) {
+        Some(rest) if rest.len() < name.len() - 1 => rest,
+        _ => name,
+    }
+}
+
 /// Names are compared without case, spaces and signs: `ApplyEyeMakeup` is `Apply Eye Makeup`.
 fn plain(name: &str) -> String {
     name.chars()
@@ -178,9 +200,9 @@ fn implicit(folders: &[String], labels: &[Names]) -> Result<(Vec<usize>, Matched
     let named: Vec<Option<&Vec<usize>>> = folders
         .iter()
         .map(|folder| {
-            Some(plain(folder))
-                .filter(|p| !p.is_empty())
-                .and_then(|p| places.get(&p))
+            [folder.as_str(), unnumbered(folder)]
+                .into_iter()
+                .find_map(|name| places.get(&plain(name)).filter(|_| !plain(name).is_empty()))
         })
         .collect();
 

@@ -47,22 +47,61 @@ pub enum EvalError {
         /// The entries there are, for reading.
         known: String,
     },
-    /// A type of set that is in the format, but not in this version.
+    /// Class names or prompts that nobody gives.
     #[error(
-        "{}: entry '{set}': sets of type '{kind}' are not in this version, which reads type 'imagefolder'; \
-         lay the images out as one folder per class and set the type to 'imagefolder', or leave '{set}' out", file.display()
+        "there are no {what} of '{set}': {} and they are not among the published ones that rocket carries. Add '{set}' to the file",
+        match known { Some(known) => format!("{} has {known},", file.display()), None => format!("there is no file {},", file.display()) }
     )]
-    NotInThisVersion {
+    NotListed {
+        /// Class names or prompts.
+        what: &'static str,
+        /// The set.
+        set: String,
+        /// The file that was asked.
+        file: PathBuf,
+        /// The entries there are, for reading; none without the file.
+        known: Option<String>,
+    },
+    /// A set of type special that has no published binary format.
+    #[error(
+        "{}: entry '{set}': type 'special' is for sets in a binary format of their own, which are {known}; \
+         set the type to 'imagefolder' or 'filelist'", file.display()
+    )]
+    NotSpecial {
         /// The catalog.
         file: PathBuf,
         /// The set.
         set: String,
-        /// Its type.
-        kind: &'static str,
+        /// The sets that are, for reading.
+        known: String,
+    },
+    /// A file of a set is not there, or none of those that would do.
+    #[error(
+        "{}: entry '{set}': there is {} {}; {advice}",
+        file.display(), if paths.len() == 1 { "no file" } else { "none of the files" },
+        paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    MissingFile {
+        /// The catalog.
+        file: PathBuf,
+        /// The set.
+        set: String,
+        /// The places that were looked at.
+        paths: Vec<PathBuf>,
+        /// What to do.
+        advice: String,
+    },
+    /// A file that is not in its published format, or says another thing than the labels.
+    #[error("{}: {problem}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
     },
     /// The folder of a set is not there.
     #[error(
-        "{}: entry '{set}': there is no folder {}; put the class folders there, or correct 'path' and 'test'",
+        "{}: entry '{set}': there is no folder {}; {advice}",
         file.display(), folder.display()
     )]
     MissingFolder {
@@ -72,16 +111,18 @@ pub enum EvalError {
         set: String,
         /// The folder.
         folder: PathBuf,
+        /// What to do.
+        advice: String,
     },
     /// The folders of an imagefolder set are not its classes.
-    #[error("{}: the class folders of '{set}' do not match its labels in {}:\n  {}\n{advice}", folder.display(), labels.display(), differences.join("\n  "))]
+    #[error("{}: the class folders of '{set}' do not match its labels in {labels}:\n  {}\n{advice}", folder.display(), differences.join("\n  "))]
     Classes {
         /// Folder that holds the class folders.
         folder: PathBuf,
         /// The set.
         set: String,
-        /// File of the labels.
-        labels: PathBuf,
+        /// Where the labels stand.
+        labels: String,
         /// One sentence per difference.
         differences: Vec<String>,
         /// What to do.
@@ -160,7 +201,8 @@ impl EvalError {
     pub fn kind(&self) -> ExitKind {
         match self {
             Self::Json { .. } | Self::Form { .. } | Self::UnknownSet { .. } => ExitKind::Experiment,
-            Self::NotInThisVersion { .. } => ExitKind::Experiment,
+            Self::NotListed { .. } | Self::NotSpecial { .. } => ExitKind::Experiment,
+            Self::MissingFile { .. } | Self::Malformed { .. } => ExitKind::Data,
             Self::Io { .. } | Self::Image { .. } | Self::MissingFolder { .. } => ExitKind::Data,
             Self::Classes { .. } | Self::EmptyClasses { .. } => ExitKind::Data,
             Self::SampleCount { .. } => ExitKind::Data,
@@ -169,6 +211,12 @@ impl EvalError {
             Self::Reduce { .. } => ExitKind::Distributed,
         }
     }
+}
+
+/// `1 image`, `2 images`.
+#[must_use]
+pub fn number_of(count: usize, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Names for reading: the first few, and how many more there are.

@@ -8,19 +8,40 @@ use serde_json::Value;
 use super::catalog::kind_of;
 use super::error::{EvalError, some_of};
 use super::json::{self, Entries};
+use super::published;
 
-/// Class names of every set.
+/// Class names of every set: those of a file, and behind it those that are published.
 #[derive(Debug, Clone)]
-pub struct Labels {
-    file: PathBuf,
-    sets: Vec<(String, Value)>,
+pub struct Labels(Listed);
+
+/// Prompts of every set: those of a file, and behind it those that are published.
+#[derive(Debug, Clone)]
+pub struct Templates(Listed);
+
+/// Where the names or prompts of a set come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A file of the user's.
+    File(PathBuf),
+    /// The lists that the worker carries.
+    Published,
 }
 
-/// Prompts of every set.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Published => f.write_str("rocket's own list"),
+        }
+    }
+}
+
+/// A file with one list per set, if there is one.
 #[derive(Debug, Clone)]
-pub struct Templates {
+struct Listed {
     file: PathBuf,
-    sets: Vec<(String, Value)>,
+    /// None: the file does not exist.
+    sets: Option<Vec<(String, Value)>>,
 }
 
 /// Names of one class: at least one, none of them empty.
@@ -33,31 +54,91 @@ pub struct Prompts {
     pub by_class: Vec<Vec<String>>,
 }
 
+impl Listed {
+    fn load(file: &Path) -> Result<Self, EvalError> {
+        let sets: Entries<Value> = json::read(file)?;
+        Ok(Self {
+            file: file.to_owned(),
+            sets: Some(sets.0),
+        })
+    }
+
+    fn load_if_there(file: &Path) -> Result<Self, EvalError> {
+        if file.exists() {
+            return Self::load(file);
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            sets: None,
+        })
+    }
+
+    /// A set's list, the file's before the published one.
+    fn list(
+        &self,
+        set: &str,
+        published: Option<&'static Value>,
+        what: &'static str,
+    ) -> Result<(&[Value], Origin), EvalError> {
+        let own = self.sets.iter().flatten().find(|(name, _)| name == set);
+        let (value, origin) = match (own, published) {
+            (Some((_, value)), _) => (value, Origin::File(self.file.clone())),
+            (None, Some(value)) => (value, Origin::Published),
+            (None, None) => {
+                let known: Vec<_> = self.sets.iter().flatten().map(|(name, _)| name).collect();
+                return Err(EvalError::NotListed {
+                    what,
+                    set: set.to_owned(),
+                    file: self.file.clone(),
+                    known: self.sets.as_ref().map(|_| some_of(&known)),
+                });
+            }
+        };
+        let problem = match value {
+            Value::Array(list) if !list.is_empty() => return Ok((list.as_slice(), origin)),
+            Value::Array(_) => format!("entry '{set}': the list of {what} is empty"),
+            other => format!(
+                "entry '{set}': {} stands where a list of {what} is needed",
+                kind_of(other)
+            ),
+        };
+        self.form(vec![problem], (Default::default(), origin))
+    }
+
+    fn form<T>(&self, problems: Vec<String>, good: T) -> Result<T, EvalError> {
+        if problems.is_empty() {
+            return Ok(good);
+        }
+        Err(EvalError::Form {
+            file: self.file.clone(),
+            problems,
+        })
+    }
+}
+
 impl Labels {
     /// Reads the file. Sets are checked when they are asked for, so that an unused one harms nobody.
     ///
     /// # Errors
     /// The file is missing or not a JSON object.
     pub fn load(file: &Path) -> Result<Self, EvalError> {
-        let sets: Entries<Value> = json::read(file)?;
-        Ok(Self {
-            file: file.to_owned(),
-            sets: sets.0,
-        })
+        Listed::load(file).map(Self)
     }
 
-    /// The file this was read from.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// Names of the classes of a set, in order.
+    /// Reads the file if it exists; without it, the published names are all there is.
     ///
     /// # Errors
-    /// The set is not in the file, or is not a list of names.
-    pub fn of(&self, set: &str) -> Result<Vec<Names>, EvalError> {
-        let list = list_of(&self.file, &self.sets, set, "class names")?;
+    /// The file is not a JSON object.
+    pub fn load_if_there(file: &Path) -> Result<Self, EvalError> {
+        Listed::load_if_there(file).map(Self)
+    }
+
+    /// Names of the classes of a set, in order, and where they stand.
+    ///
+    /// # Errors
+    /// The set is neither in the file nor published, or is not a list of names.
+    pub fn of(&self, set: &str) -> Result<(Vec<Names>, Origin), EvalError> {
+        let (list, origin) = self.0.list(set, published::labels(set), "class names")?;
         let mut problems = Vec::new();
         let mut classes = Vec::new();
         for (i, label) in list.iter().enumerate() {
@@ -80,7 +161,7 @@ impl Labels {
             }
             classes.push(good);
         }
-        form(&self.file, problems, classes)
+        self.0.form(problems, (classes, origin))
     }
 }
 
@@ -90,25 +171,31 @@ impl Templates {
     /// # Errors
     /// The file is missing or not a JSON object.
     pub fn load(file: &Path) -> Result<Self, EvalError> {
-        let sets: Entries<Value> = json::read(file)?;
-        Ok(Self {
-            file: file.to_owned(),
-            sets: sets.0,
-        })
+        Listed::load(file).map(Self)
     }
 
-    /// The file this was read from.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
-    /// The prompts of a set.
+    /// Reads the file if it exists; without it, the published prompts are all there is.
     ///
     /// # Errors
-    /// The set is not in the file, or a prompt has no place for a class name.
-    pub fn of(&self, set: &str) -> Result<Vec<Template>, EvalError> {
-        let list = list_of(&self.file, &self.sets, set, "prompts")?;
+    /// The file is not a JSON object.
+    pub fn load_if_there(file: &Path) -> Result<Self, EvalError> {
+        Listed::load_if_there(file).map(Self)
+    }
+
+    /// The published prompts of a set.
+    #[must_use]
+    pub fn published(set: &str) -> Option<Vec<Template>> {
+        let list = published::templates(set)?.as_array()?;
+        let parse = |text: &Value| Template::parse(text.as_str()?).ok();
+        list.iter().map(parse).collect()
+    }
+
+    /// The prompts of a set, and where they stand.
+    ///
+    /// # Errors
+    /// The set is neither in the file nor published, or a prompt has no place for a class name.
+    pub fn of(&self, set: &str) -> Result<(Vec<Template>, Origin), EvalError> {
+        let (list, origin) = self.0.list(set, published::templates(set), "prompts")?;
         let mut problems = Vec::new();
         let mut templates = Vec::new();
         for (i, value) in list.iter().enumerate() {
@@ -121,7 +208,7 @@ impl Templates {
                 Err(problem) => problems.push(format!("entry '{set}': prompt {i} {problem}")),
             }
         }
-        form(&self.file, problems, templates)
+        self.0.form(problems, (templates, origin))
     }
 }
 
@@ -196,46 +283,5 @@ impl Prompts {
         Self {
             by_class: labels.iter().map(class).collect(),
         }
-    }
-}
-
-fn list_of<'a>(
-    file: &Path,
-    sets: &'a [(String, Value)],
-    set: &str,
-    what: &str,
-) -> Result<&'a [Value], EvalError> {
-    let problem = match sets.iter().find(|(name, _)| name == set) {
-        Some((_, Value::Array(list))) if !list.is_empty() => return Ok(list),
-        Some((_, Value::Array(_))) => format!("entry '{set}': the list of {what} is empty"),
-        Some((_, other)) => {
-            format!(
-                "entry '{set}': {} stands where a list of {what} is needed",
-                kind_of(other)
-            )
-        }
-        None => {
-            let known: Vec<_> = sets.iter().map(|(name, _)| name).collect();
-            return Err(EvalError::UnknownSet {
-                file: file.to_owned(),
-                set: set.to_owned(),
-                known: some_of(&known),
-            });
-        }
-    };
-    Err(EvalError::Form {
-        file: file.to_owned(),
-        problems: vec![problem],
-    })
-}
-
-fn form<T>(file: &Path, problems: Vec<String>, good: T) -> Result<T, EvalError> {
-    if problems.is_empty() {
-        Ok(good)
-    } else {
-        Err(EvalError::Form {
-            file: file.to_owned(),
-            problems,
-        })
     }
 }

@@ -9,17 +9,22 @@
 
 pub mod batches;
 pub mod catalog;
+pub mod check;
 pub mod classes;
 pub mod classifier;
 pub mod error;
+pub mod filelist;
 pub mod imagefolder;
 mod json;
 pub mod labels;
 pub mod metrics;
 mod model;
+pub mod prepare;
+pub mod published;
 pub mod report;
 pub mod set;
 pub mod shard;
+pub mod special;
 pub mod zeroshot;
 
 pub use catalog::Catalog;
@@ -28,6 +33,6 @@ pub use error::EvalError;
 pub use labels::{Labels, Prompts, Templates};
 pub use model::{decoder, tokenizer};
 pub use report::ZeroShot;
-pub use set::{EvalSet, Samples};
+pub use set::{EvalSet, Samples, Split};
 pub use shard::Shard;
 pub use zeroshot::{Head, Settings};

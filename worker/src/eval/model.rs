@@ -3,7 +3,7 @@
 use tch::{Device, Tensor};
 
 use super::classifier::{EncodeError, Encoder, Heads};
-use super::set::Decode;
+use super::set::{Decode, Source};
 use crate::image;
 use crate::model::{Encoded, Model};
 use crate::text::Tokenizer;
@@ -38,13 +38,20 @@ impl From<Encoded> for Heads {
     }
 }
 
-/// JPEG, PNG and GIF files through the evaluation transform: shorter side to the model's image
+/// Files of images, or their pixels, through the evaluation transform: shorter side to the model's image
 /// size, the middle square, ImageNet's mean and deviation.
 #[must_use]
 pub fn decoder() -> Box<Decode> {
-    Box::new(|bytes, side, out| {
-        let picture = image::decode(bytes).map_err(|error| error.to_string())?;
-        image::normalize_into(&image::eval_picture(&picture, side), out);
+    Box::new(|source, side, out| {
+        let decoded;
+        let picture = match source {
+            Source::Picture(picture) => picture,
+            Source::File(bytes) => {
+                decoded = image::decode(bytes).map_err(|error| error.to_string())?;
+                &decoded
+            }
+        };
+        image::normalize_into(&image::eval_picture(picture, side), out);
         Ok(())
     })
 }

@@ -46,8 +46,8 @@ impl EvalSets {
             });
         }
         let catalog = Catalog::load(&pin_dir.join(&section.catalog), repo)?;
-        let labels = Labels::load(&pin_dir.join(&section.labels))?;
-        let templates = Templates::load(&pin_dir.join(&section.templates))?;
+        let labels = Labels::load_if_there(&pin_dir.join(&section.labels))?;
+        let templates = Templates::load_if_there(&pin_dir.join(&section.templates))?;
         let sets = section
             .datasets
             .iter()

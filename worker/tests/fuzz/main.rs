@@ -120,6 +120,7 @@ macro_rules! readers {
 readers!(
     npy,
     numbers,
+    column_of_npy,
     pickle,
     yfcc_pickle,
     torch_pickle,
@@ -138,6 +139,11 @@ readers!(
     tar,
     tar_gz,
     index,
+    mnist,
+    cifar,
+    mat,
+    hdf5,
+    ppm,
 );
 
 /// Inputs that were not survived once.

@@ -18,6 +18,7 @@ use crate::progress::{Progress, bytes, grouped};
 
 /// What to look at, and how.
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(super) struct Args {
     /// The experiment whose data are checked.
     #[arg(value_name = "EXPERIMENT")]
@@ -51,7 +52,7 @@ pub(super) struct Args {
     list: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// A kind of problem, or none.

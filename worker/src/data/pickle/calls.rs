@@ -260,8 +260,11 @@ impl Machine<'_> {
                 _ => return Err(self.broken("an array's shape is no shape")),
             }
         }
+        if let Value::Bytes(_) | Value::OwnedBytes(_) = &self.nodes[fields[4].0 as usize] {
+            return self.fill_numbers(object, sides, &fields);
+        }
         let Value::Sequence(items) = &self.nodes[fields[4].0 as usize] else {
-            return Err(self.broken("an array is not of objects"));
+            return Err(self.broken("an array is neither of objects nor of bytes"));
         };
         let count = sides
             .iter()
@@ -283,6 +286,36 @@ impl Machine<'_> {
         Ok(())
     }
 
+    /// An array of numbers stays in its bytes, whose length must be that of its shape.
+    fn fill_numbers(&mut self, array: Node, shape: Vec<usize>, fields: &[Node]) -> Step<()> {
+        if self.nodes[fields[3].0 as usize] != Value::Bool(false) {
+            return Err(self.broken("an array is not in C order"));
+        }
+        let (dtype, data) = (fields[2], fields[4]);
+        let text = |node: Node| match &self.nodes[node.0 as usize] {
+            Value::Text(range) | Value::Bytes(range) => &self.file[range.clone()],
+            Value::OwnedText(text) => text.as_bytes(),
+            Value::OwnedBytes(bytes) => bytes,
+            _ => &[],
+        };
+        let size = match self.nodes[dtype.0 as usize] {
+            // `u1`, `i8`, `f4`: the kind, and the bytes of one.
+            Value::Dtype(name) => match text(name) {
+                &[b'u' | b'i' | b'f' | b'b', digit @ b'1'..=b'8'] => usize::from(digit - b'0'),
+                _ => return Err(self.broken("an array's numbers are of a kind that is not read")),
+            },
+            _ => return Err(self.broken("an array has no dtype")),
+        };
+        let length = shape
+            .iter()
+            .try_fold(size, |all, &side| all.checked_mul(side));
+        if length != Some(text(data).len()) {
+            return Err(self.broken("an array's shape and its bytes do not agree"));
+        }
+        self.nodes[array.0 as usize] = Value::Numbers { shape, dtype, data };
+        Ok(())
+    }
+
     fn fill_namespace(&mut self, object: Node, state: Node) -> Step<()> {
         // Moved, not copied, so that no pickle can make many out of one.
         let state = &mut self.nodes[state.0 as usize];
@@ -301,7 +334,7 @@ impl Machine<'_> {
             _ => None,
         };
         match order {
-            Some(Value::Text(range)) if &self.file[range.clone()] == b">" => {
+            Some(Value::Text(range) | Value::Bytes(range)) if &self.file[range.clone()] == b">" => {
                 Err(self.broken("numbers are big-endian, which is not read"))
             }
             _ => Ok(()),

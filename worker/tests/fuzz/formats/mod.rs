@@ -4,6 +4,7 @@ mod archives;
 mod lists;
 mod pickles;
 mod pictures;
+mod sets;
 
 use std::fs;
 use std::ops::Range;
@@ -13,10 +14,11 @@ use std::time::Duration;
 
 pub(crate) use archives::{index, tar, tar_gz, zip};
 pub(crate) use lists::{coco, jsonl, lines, redcaps, tsv, yfcc_tsv};
-pub(crate) use pickles::{npy, numbers, pickle, torch_pickle, yfcc_pickle};
+pub(crate) use pickles::{column_of_npy, npy, numbers, pickle, torch_pickle, yfcc_pickle};
 pub(crate) use pictures::{bmp, gif, jpeg, png, webp};
 use rocket_common::experiment::{Data, Dataset};
 use rocket_worker::data::source::{self, Indexed, Reads, Source};
+pub(crate) use sets::{cifar, hdf5, mat, mnist, ppm};
 
 use super::{Read, Target};
 
@@ -32,6 +34,7 @@ pub(crate) fn all() -> Vec<Target> {
     vec![
         npy(),
         numbers(),
+        column_of_npy(),
         pickle(),
         yfcc_pickle(),
         torch_pickle(),
@@ -50,6 +53,11 @@ pub(crate) fn all() -> Vec<Target> {
         tar(),
         tar_gz(),
         index(),
+        mnist(),
+        cifar(),
+        mat(),
+        hdf5(),
+        ppm(),
     ]
 }
 

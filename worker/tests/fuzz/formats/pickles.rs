@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use rocket_common::experiment::Dataset;
-use rocket_worker::data::npy::{object_pickle, whole_numbers};
-use rocket_worker::data::npy_write::{DictsWriter, Field};
+use rocket_worker::data::npy::{Column, column, object_pickle, whole_numbers};
+use rocket_worker::data::npy_write::{DictsWriter, Field, texts};
 use rocket_worker::data::pickle::{Dialect, Pickle, Value};
 
 use super::{Set, cut, files, nothing};
@@ -158,6 +158,32 @@ pub(crate) fn numbers() -> Target {
             Err(error) => error.to_string(),
         }),
         memory: |length| 8 * length as u64 + (1 << 16),
+        ..npy()
+    }
+}
+
+/// Lists of paths and labels: text of fixed length, numbers, or objects.
+pub(crate) fn column_of_npy() -> Target {
+    let mut seeds = numbers().seeds;
+    seeds.push(texts(&["images/1.png", "images/zwei Übersichten.png"]));
+    // What numpy.save writes of an array of objects, two texts, the second of them three times.
+    let list = b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85C\x01b\x87R(K\x01K\x04\x85cnumpy\ndtype\nX\x02\0\0\0O8\x89\x88\x87R(K\x03X\x01\0\0\0|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ftb\x89](X\x07\0\0\0count_7X\x07\0\0\0count_3q\0h\0h\0etb.";
+    let header = b"\x93NUMPY\x01\0v\0{'descr': '|O', 'fortran_order': False, 'shape': (4,), }";
+    let mut file = header.to_vec();
+    file.resize(127, b' ');
+    file.push(b'\n');
+    file.extend(list);
+    assert!(matches!(column(&file), Ok(Column::Texts(texts)) if texts.len() == 4));
+    seeds.push(file);
+    Target {
+        name: "column_of_npy",
+        seeds,
+        read: Box::new(|bytes| match column(bytes) {
+            Ok(Column::Texts(texts)) => format!("texts {}", texts.concat()),
+            Ok(Column::Integers(numbers)) => format!("numbers {numbers:?}"),
+            Err(error) => error.to_string(),
+        }),
+        memory: |length| 600 * length as u64 + (1 << 16),
         ..npy()
     }
 }
