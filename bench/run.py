@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+import evaluate
 import loader
 import step
 from index import index
@@ -20,7 +21,7 @@ from submit import submit
 ROOT = Path(__file__).resolve().parent.parent
 
 # Until a job is queued: against the bare sbatch and against submitit. Needs root, as slurmd does.
-BENCHMARKS = {"submit": submit, "index": index, **step.BENCHMARKS, **loader.BENCHMARKS}
+BENCHMARKS = {"submit": submit, "index": index, **step.BENCHMARKS, **loader.BENCHMARKS, **evaluate.BENCHMARKS}
 
 
 def same_libtorch():
@@ -44,6 +45,8 @@ def main():
         made = BENCHMARKS[name]()
         if isinstance(made, step.Step):
             step.run(made)
+        if isinstance(made, evaluate.Evaluation):
+            evaluate.run(made)
 
 
 if __name__ == "__main__":

@@ -52,12 +52,12 @@ class Step:
     fused: bool = False
 
 
-def measured(command):
-    """Runs a program of the benchmark; the last line that it prints is its result."""
+def measured(command, result=True):
+    """Runs a program of the benchmark; the last line that it prints is its result, if it has one."""
     done = subprocess.run([str(part) for part in command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"error: '{' '.join(map(str, command))}' ended with {done.returncode}; what it said is above")
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]) if result else None
 
 
 def report(name, unit, ours, peer, digits, scale=1.0):

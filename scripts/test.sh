@@ -74,7 +74,7 @@ if part build cargo build --release --locked --workspace; then
     part whole-program cargo test --release --locked --workspace --no-fail-fast \
         --test whole_readme --test whole_exact_resume --test whole_faults --test whole_drill \
         --test whole_several_machines --test whole_children --test whole_trackers \
-        --test whole_repro --test whole_reproduce --test whole_programs
+        --test whole_repro --test whole_reproduce --test whole_programs --test whole_eval
     part slurm-tests cargo test --release --locked --workspace --no-fail-fast --test 'whole_slurm_*'
 fi
 summary

@@ -32,6 +32,7 @@ from torch import nn
 NAMED = {
     "R50": ("resnet50", 2048),
     "VITS16": ("vit_small_patch16_224", 384),
+    "VITS32": ("vit_small_patch32_224", 384),
     "VITB16": ("vit_base_patch16_224", 768),
     "VITB32": ("vit_base_patch32_224", 768),
 }

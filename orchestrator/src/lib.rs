@@ -9,6 +9,7 @@ mod commands;
 mod complete;
 pub mod doctor;
 pub mod drill;
+mod evaluation;
 mod experiment;
 mod gc;
 mod goodput;

@@ -22,6 +22,8 @@ enum Command {
     Train(commands::train::Args),
     /// Score a run's checkpoint zero-shot.
     Eval(commands::eval::Args),
+    /// Score a checkpoint by retrieval between images and captions.
+    Retrieval(commands::retrieval::Args),
     /// Check this build against numbers recorded from the original.
     Parity(commands::parity::Args),
     /// Write a checkpoint in another program's form.
@@ -42,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Train(args) => commands::train::run(args),
         Command::Eval(args) => commands::eval::run(args),
+        Command::Retrieval(args) => commands::retrieval::run(args),
         Command::Parity(args) => commands::parity::run(args),
         Command::Convert(args) => commands::convert::run(args),
         Command::Data(args) => commands::data::run(args),

@@ -12,7 +12,7 @@ use rocket_common::exit::ExitKind;
 use rocket_worker::eval::classes::Matched;
 use rocket_worker::eval::classifier::EncodeError;
 use rocket_worker::eval::metrics::Metric;
-use rocket_worker::eval::zeroshot::{HeadScore, score};
+use rocket_worker::eval::zeroshot::{Scores, score};
 use rocket_worker::eval::{
     Classifier, Encoder, EvalError, EvalSet, Head, Heads, Prompts, Samples, Settings, Shard,
     ZeroShot,
@@ -28,6 +28,7 @@ const SETTINGS: Settings = Settings {
     image_batch: 8,
     text_batch: 5,
     threads: 2,
+    details: false,
 };
 
 /// Pictures and classes that are a function of the index.
@@ -148,7 +149,7 @@ fn run(
     set: &EvalSet,
     settings: &Settings,
     shard: &Shard,
-) -> Result<Vec<HeadScore>, EvalError> {
+) -> Result<Scores, EvalError> {
     let classifier = Classifier::new(
         model,
         &set.prompts,
@@ -156,6 +157,7 @@ fn run(
         settings.text_batch,
         shard,
         &set.name,
+        &mut || CONTINUE,
     )?;
     score(model, &classifier, set, settings, shard, |_, _| CONTINUE)
 }
@@ -190,7 +192,7 @@ impl Ring {
 }
 
 /// Scores with `world` threads as ranks; all must return the same.
-fn over_ranks(world: usize, metric: Metric, classes: usize) -> Vec<HeadScore> {
+fn over_ranks(world: usize, metric: Metric, classes: usize) -> Scores {
     let ring = Arc::new(Ring {
         barrier: Barrier::new(world),
         parts: Mutex::new(Vec::new()),
@@ -228,7 +230,7 @@ fn over_ranks(world: usize, metric: Metric, classes: usize) -> Vec<HeadScore> {
 #[test]
 fn figures_are_identical_over_any_number_of_ranks_and_threads() {
     let alone = run(&MODEL, &usual(), &SETTINGS, &Shard::alone()).expect("scores");
-    let z = &alone[0].tally;
+    let z = &alone.heads[0].tally;
     assert!(
         z.top1_count() > 101 / 7 && z.top1_count() < 101,
         "a score that can change: {z:?}"
@@ -255,7 +257,7 @@ fn figures_are_identical_over_any_number_of_ranks_and_threads() {
 #[test]
 fn the_area_under_the_curve_is_identical_over_ranks() {
     let one = over_ranks(1, Metric::RocAuc, 2);
-    let auc = one[0].roc_auc.expect("an area");
+    let auc = one.heads[0].roc_auc.expect("an area");
     assert!(auc > 1.0 && auc < 99.0, "{auc}");
     for world in [2, 3] {
         assert_eq!(over_ranks(world, Metric::RocAuc, 2), one);
@@ -305,6 +307,7 @@ fn the_counts_are_those_of_a_plain_reckoning() {
     let (z_classes, h_classes) = (classes("z"), classes("h"));
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
     for (score, w) in scores
+        .heads
         .iter()
         .zip([1.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
     {
@@ -338,10 +341,15 @@ fn a_model_without_h_has_one_head() {
         scale: 1.0,
     };
     let scores = run(&model, &usual(), &SETTINGS, &Shard::alone()).expect("scores");
-    assert_eq!(scores.iter().map(|s| s.head).collect::<Vec<_>>(), [Head::Z]);
     assert_eq!(
-        scores[0],
-        run(&MODEL, &usual(), &SETTINGS, &Shard::alone()).expect("scores")[0]
+        scores.heads.iter().map(|s| s.head).collect::<Vec<_>>(),
+        [Head::Z]
+    );
+    assert_eq!(
+        scores.heads[0],
+        run(&MODEL, &usual(), &SETTINGS, &Shard::alone())
+            .expect("scores")
+            .heads[0]
     );
 }
 
@@ -360,6 +368,7 @@ fn embeddings_that_are_not_finite_give_no_score() {
             5,
             &Shard::alone(),
             &set.name,
+            &mut || CONTINUE,
         )
         .expect("classes")
     };
@@ -426,6 +435,7 @@ fn progress_ends_at_this_ranks_images() {
         5,
         &Shard::alone(),
         &set.name,
+        &mut || CONTINUE,
     )
     .expect("classes");
     let mut seen = Vec::new();
@@ -449,8 +459,16 @@ fn progress_ends_at_this_ranks_images() {
 fn an_evaluation_that_is_broken_off_gives_no_score() {
     let set = usual();
     let shard = Shard::alone();
-    let classifier =
-        Classifier::new(&MODEL, &set.prompts, &tokenize, 5, &shard, &set.name).expect("classes");
+    let classifier = Classifier::new(
+        &MODEL,
+        &set.prompts,
+        &tokenize,
+        5,
+        &shard,
+        &set.name,
+        &mut || CONTINUE,
+    )
+    .expect("classes");
     let mut batches = 0;
     let error = score(&MODEL, &classifier, &set, &SETTINGS, &shard, |_, _| {
         batches += 1;

@@ -11,12 +11,14 @@
 mod digest;
 mod draft;
 mod manifest;
+mod pick;
 mod retention;
 mod store;
 
 pub use digest::{HashingWriter, sha256_file, sha256_hex};
 pub use draft::{Draft, Published, SectionWriter};
 pub use manifest::{Info, Manifest, Position, Section};
+pub use pick::{Reader, pick};
 pub use retention::{BEST_METRIC, Keep, Pruned, choose, excess, prune, remove};
 pub use store::{Checkpoint, Damaged, Found, latest_good, list, open, verify};
 

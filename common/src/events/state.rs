@@ -85,8 +85,10 @@ pub struct RunState {
     pub step: u64,
     /// Step of the last published checkpoint.
     pub checkpoint: Option<u64>,
-    /// Scores of the last evaluation, by name, fractions of 1.
+    /// Last scores by name, `<set>/<head>_<figure>`, fractions of 1.
     pub metrics: BTreeMap<String, f64>,
+    /// Which of them stands for all where there is room for one: z top-1 of the set that was scored first.
+    pub main_score: Option<String>,
     /// Why it stands where it stands.
     pub cause: Option<String>,
     /// What to do about it.
@@ -138,6 +140,7 @@ pub fn derive(events: &[Event]) -> RunState {
         step: 0,
         checkpoint: None,
         metrics: BTreeMap::new(),
+        main_score: None,
         cause: None,
         hint: None,
         exit: None,
@@ -178,7 +181,13 @@ impl RunState {
                 self.submitted.get_or_insert(event.time);
             }
             EventKind::Checkpoint { .. } => self.checkpoint = event.step.or(self.checkpoint),
-            EventKind::Evaluated { metrics } => self.metrics.clone_from(metrics),
+            EventKind::Evaluated { metrics } => {
+                if self.main_score.is_none() {
+                    let is_main = |name: &&String| name.ends_with("z_top1");
+                    self.main_score = metrics.keys().find(is_main).cloned();
+                }
+                self.metrics.extend(metrics.clone());
+            }
             EventKind::NodeExcluded => {
                 self.excluded.retain(|node| !event.nodes.contains(node));
                 self.excluded.extend_from_slice(&event.nodes);
@@ -270,6 +279,8 @@ impl RunState {
             | EventKind::Cancelled
             | EventKind::SupervisorLost => true,
             EventKind::Submitted { .. } | EventKind::Resumed { .. } | EventKind::Queued => return,
+            // Of an evaluation that came after the run: no part of its last attempt.
+            EventKind::Evaluated { .. } if event.attempt.is_none() => return,
             _ => false,
         };
         attempt.last_event = attempt.last_event.max(event.time);

@@ -4,6 +4,7 @@
 //! its place. The serde structs of `sections.rs` and `cluster.rs` are the only description of the keys: names, types
 //! and choices in messages are learnt from them.
 
+mod after;
 mod bytes;
 mod cluster;
 mod cluster_rules;
@@ -31,6 +32,7 @@ mod track_rules;
 mod tree;
 mod vision;
 
+pub use after::After;
 pub use bytes::Bytes;
 pub use cluster::{BackendKind, Cluster, DeviceKind};
 pub use diagnostic::Diagnostic;

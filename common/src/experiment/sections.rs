@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::after::After;
 use super::bytes::Bytes;
 use super::cluster::Cluster;
 use super::every::Every;
@@ -635,6 +636,10 @@ pub struct Eval {
     pub templates: PathBuf,
     /// Images per batch.
     pub batch_size: i64,
+    /// Type that embeddings are computed in; `auto` is bfloat16 on a GPU and float32 on the CPU.
+    pub precision: Precision,
+    /// What is evaluated when the run has finished, by a job of its own.
+    pub after: After,
 }
 
 impl Default for Eval {
@@ -646,6 +651,8 @@ impl Default for Eval {
             labels: "labels.json".into(),
             templates: "templates.json".into(),
             batch_size: 256,
+            precision: Precision::Auto,
+            after: After::None,
         }
     }
 }

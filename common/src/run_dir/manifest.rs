@@ -59,6 +59,9 @@ pub struct Manifest {
     /// Where it was taken in from: it ran elsewhere, and nothing starts it here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Imported>,
+    /// What it scores, if it is the evaluation of another run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation: Option<Evaluation>,
 }
 
 /// What a run does once more, from the same pinned commit.
@@ -119,6 +122,28 @@ pub struct Machine {
     pub libtorch: String,
 }
 
+/// What an evaluation scores: a checkpoint of another run, by that run's commit and programs. Its own
+/// directory holds what every run's does, and the checkpoint by hard links, so that nothing that is
+/// pruned meanwhile takes it away; the results go to the other run's `eval/`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Directory of the run that is scored, absolute.
+    pub run: PathBuf,
+    /// Optimiser steps of the checkpoint.
+    pub step: u64,
+    /// Sets by name in the catalog, in order.
+    pub datasets: Vec<String>,
+    /// Sets of the catalog that are not there are left out, and said; else each is an error.
+    #[serde(default)]
+    pub ready_only: bool,
+    /// Sets that have a result for the checkpoint are scored again; else they are passed over.
+    #[serde(default)]
+    pub again: bool,
+    /// Accuracies by class and confusions are written as well.
+    #[serde(default)]
+    pub details: bool,
+}
+
 /// Which point of which sweep a run is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SweepPoint {
@@ -145,8 +170,12 @@ pub struct Bundle {
 }
 
 impl Manifest {
-    /// The schema that this version writes, and the newest that it reads.
+    /// The schema that this version writes of runs that train.
     pub const SCHEMA: u32 = 1;
+
+    /// The schema of evaluations, and the newest that this version reads. The programs of a run that was
+    /// submitted before there were evaluations refuse it, where they would train.
+    pub const EVALUATION_SCHEMA: u32 = 2;
 
     /// Refuses to start what ran elsewhere: its programs, its data and its state are not here.
     ///
@@ -168,6 +197,26 @@ impl Manifest {
         .hint(format!("rocket reproduce {id} does it once more")))
     }
 
+    /// Id of the run that it evaluates, if it is an evaluation.
+    #[must_use]
+    pub fn evaluates(&self) -> Option<String> {
+        let of = self.evaluation.as_ref()?;
+        let name = of.run.file_name().unwrap_or_default();
+        Some(name.to_string_lossy().into_owned())
+    }
+
+    /// Refuses to take an evaluation for a run that trained: what it found is with that one.
+    ///
+    /// # Errors
+    /// It is an evaluation; kind [`ExitKind::Usage`].
+    pub fn refuse_evaluation(&self) -> Result<()> {
+        let Some(of) = self.evaluates() else {
+            return Ok(());
+        };
+        let message = format!("run {} is itself an evaluation, of {of}", self.run_id);
+        Err(Error::new(ExitKind::Usage, message).hint(format!("name that run: {of}")))
+    }
+
     /// Reads a manifest.
     ///
     /// # Errors
@@ -184,13 +233,13 @@ impl Manifest {
             Ok(manifest) => manifest.schema,
             Err(_) => atomic::parse_json::<Schema>(path, &bytes)?.schema,
         };
-        if schema > Self::SCHEMA {
+        if schema > Self::EVALUATION_SCHEMA {
             return Err(Error::new(
                 ExitKind::Usage,
                 format!(
                     "'{}' was written by a newer rocket (schema {schema}, this one knows up to {})",
                     path.display(),
-                    Self::SCHEMA
+                    Self::EVALUATION_SCHEMA
                 ),
             )
             .hint("use the rocket that submitted the run, or a newer one"));

@@ -19,7 +19,9 @@ mod registry;
 mod submission;
 
 pub use attempt::{Attempt, Claim};
-pub use manifest::{Bundle, Imported, Machine, Manifest, ProgramsFrom, Reproduces, SweepPoint};
+pub use manifest::{
+    Bundle, Evaluation, Imported, Machine, Manifest, ProgramsFrom, Reproduces, SweepPoint,
+};
 pub use registry::{find, is_run_id, list, name_of_run_id, run_id, suggest};
 pub use submission::{Intent, JobRecord};
 

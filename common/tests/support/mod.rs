@@ -31,6 +31,7 @@ pub fn manifest(name: &str, commit: &str) -> Manifest {
         sweep: None,
         reproduces: None,
         imported: None,
+        evaluation: None,
     }
 }
 

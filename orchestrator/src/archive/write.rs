@@ -25,6 +25,9 @@ use crate::supervisor::pin_store;
 /// Level of zstd: weights hardly compress, and text does at any level.
 const LEVEL: i32 = 3;
 
+/// Folders in `eval/` with what the weights give again, which does not go along.
+const KEPT: [&str; 2] = ["classifiers", "features"];
+
 /// Which checkpoint goes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -82,6 +85,7 @@ struct Source {
 /// There is no such checkpoint, something cannot be read or changes meanwhile, or the file exists.
 pub(crate) fn write(run: &RunDir, choice: Choice, logs: bool, to: &Path) -> Result<Written> {
     let manifest = run.manifest()?;
+    manifest.refuse_evaluation()?;
     let commit = Oid::from_str(&manifest.commit).map_err(|error| {
         let message = format!("the run's commit '{}' is none: {error}", manifest.commit);
         Error::new(ExitKind::Pin, message)
@@ -243,8 +247,11 @@ fn collect(
     for path in files(&run.events_dir())? {
         add(path)?;
     }
+    let of_weights = KEPT.map(|name| run.eval_dir().join(name));
     for path in files(&run.eval_dir())? {
-        add(path)?;
+        if !of_weights.iter().any(|folder| path.starts_with(folder)) {
+            add(path)?;
+        }
     }
     if logs {
         for path in files(&run.attempts_dir())? {

@@ -5,6 +5,7 @@ pub(crate) mod compare;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod drill;
+pub(crate) mod eval;
 pub(crate) mod export;
 pub(crate) mod gc;
 pub(crate) mod heal;

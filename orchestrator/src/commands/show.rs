@@ -12,6 +12,7 @@ use rocket_common::run_dir::Manifest;
 use serde::Serialize;
 
 use crate::backend::Backends;
+use crate::evaluation::Results;
 use crate::goodput::{Context, Goodput};
 use crate::output::{Format, Report, Table};
 use crate::pin;
@@ -46,7 +47,8 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
     let goodput = Goodput::of(
         &events,
         Context {
-            trainer: experiment.is_ok_and(|experiment| experiment.command.is_none()),
+            trainer: experiment.is_ok_and(|experiment| experiment.command.is_none())
+                && manifest.evaluation.is_none(),
             recorded: &series.recorded,
             status: view.status,
             now: Timestamp::now(),
@@ -58,6 +60,7 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         attempts,
         goodput,
         events,
+        scores: Results::read(&run),
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -70,6 +73,7 @@ struct Show {
     attempts: Vec<AttemptSummary>,
     goodput: Option<Goodput>,
     events: Vec<Event>,
+    scores: Results,
 }
 
 impl Report for Show {
@@ -81,6 +85,10 @@ impl Report for Show {
         }
         if let Some(goodput) = &self.goodput {
             self.goodput(out, goodput)?;
+        }
+        if !self.scores.0.is_empty() {
+            writeln!(out, "\nscores")?;
+            self.scores.human(out)?;
         }
         writeln!(out, "\nhistory")?;
         for event in &self.events {
@@ -165,6 +173,9 @@ impl Show {
         writeln!(out, "programs    {}", manifest.bundle.dir.display())?;
         if let Some(run) = manifest.reproduces.as_ref().and_then(|of| of.run.as_ref()) {
             writeln!(out, "reproduces  {run}")?;
+        }
+        if let (Some(of), Some(run)) = (&manifest.evaluation, manifest.evaluates()) {
+            writeln!(out, "evaluates   step {} of {run}", of.step)?;
         }
         if let Some(imported) = &manifest.imported {
             writeln!(

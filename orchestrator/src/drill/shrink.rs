@@ -1,7 +1,7 @@
 //! A small variant of an experiment: few ranks, few steps, small batches; model, data and everything
 //! random as they are.
 
-use rocket_common::experiment::{BackendKind, Experiment};
+use rocket_common::experiment::{After, BackendKind, Experiment};
 use serde::Serialize;
 
 /// How small.
@@ -89,6 +89,15 @@ pub fn shrink(
             "eval.eval_freq",
             experiment.eval.eval_freq.to_string(),
             "0".into(),
+        ),
+        (
+            "eval.after",
+            match &experiment.eval.after {
+                After::None => "none".to_owned(),
+                After::All => "all".to_owned(),
+                After::Sets(sets) => format!("[{}]", sets.join(", ")),
+            },
+            "none".into(),
         ),
     ];
     let slurm = [

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use rocket_common::checkpoint;
 use rocket_common::error::{Error, Result};
 use rocket_common::events::Status;
 use rocket_common::experiment::Experiment;
@@ -31,7 +32,7 @@ pub(crate) struct Census {
     pub(crate) runs: Vec<Known>,
     /// Names of everything in the folder of runs, whatever it is.
     pub(crate) names: BTreeSet<String>,
-    /// Checkpoints, or files in them, that runs which are not finished start from.
+    /// Checkpoints, or files in them, that runs which are not finished start from or evaluate.
     pub(crate) starts: Vec<PathBuf>,
     /// A run's manifest is there and cannot be read: what programs it needs is not known.
     pub(crate) unread: bool,
@@ -95,7 +96,12 @@ impl Census {
                 (false, false)
             }
         };
-        if !finished && manifest.imported.is_none() {
+        if let Some(of) = manifest.evaluation.as_ref().filter(|_| !finished) {
+            let dir = RunDir::open(&of.run).map(|run| run.checkpoints_dir());
+            let path = dir.map(|dir| dir.join(checkpoint::dir_name(of.step)));
+            self.starts
+                .extend(path.ok().and_then(|path| path.canonicalize().ok()));
+        } else if !finished && manifest.imported.is_none() {
             // One that cannot be read cannot be started either.
             if let Ok(experiment) = Experiment::read(&run.experiment_path()) {
                 let starts = [experiment.train.resume, experiment.model.init_text_encoder];

@@ -34,7 +34,7 @@ pub(super) fn find(census: &Census, options: &Options, young: &Young, plan: &mut
             let inside = dir.canonicalize().unwrap_or_else(|_| dir.clone());
             if census.starts.iter().any(|path| path.starts_with(&inside)) {
                 plan.notes.push(format!(
-                    "checkpoint {name} of run {} stays: another run starts from it",
+                    "checkpoint {name} of run {} stays: another run starts from it or evaluates it",
                     run.id()
                 ));
                 continue;

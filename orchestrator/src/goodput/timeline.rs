@@ -144,6 +144,8 @@ impl<'a> Timeline<'a> {
                     self.checkpoint = step;
                 }
             }
+            // Of an evaluation by a run of its own, which took no time of this one.
+            EventKind::Evaluated { .. } if event.attempt.is_none() => {}
             EventKind::Evaluated { .. } => {
                 // It began when the step before it was recorded; where that was not, nobody knows.
                 let began = event.step.and_then(|step| self.recorded_at(step));

@@ -10,7 +10,7 @@ use std::path::Path;
 use rocket_common::error::{Error, Result};
 use rocket_common::events::Event;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{Notify, NotifyEvent};
+use rocket_common::experiment::{Experiment, Notify, NotifyEvent};
 use rocket_common::run_dir::{Manifest, RunDir};
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,19 @@ pub(crate) fn write(runs: &Path, run_id: &str, hooks: &[Hook]) -> Result<()> {
     let text = serde_json::to_string(hooks)
         .map_err(|error| Error::new(ExitKind::Internal, error.to_string()))?;
     secrets::keep(runs, &name(run_id), &text)
+}
+
+/// Has an evaluation tell those whom its run told, while that is known; else whom the experiment names.
+/// That nobody can be told ends no evaluation.
+pub(crate) fn hand_on(runs: &Path, from: &str, to: &str, experiment: &Experiment) {
+    let kept = secrets::kept(runs, &name(from)).ok().flatten();
+    let given = match kept {
+        Some(text) => secrets::keep(runs, &name(to), &text),
+        None => hooks([&experiment.notify]).and_then(|hooks| write(runs, to, &hooks)),
+    };
+    if let Err(error) = given {
+        tracing::warn!("nobody is notified: {error}");
+    }
 }
 
 /// Forgets them.

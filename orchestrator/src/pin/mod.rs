@@ -68,6 +68,24 @@ pub fn publish(source: &Source, pinned: &Pinned, run_id: &str, store: &Path) -> 
     Ok(())
 }
 
+/// Points a ref of the store to a commit that it has: another run of the same commit.
+///
+/// # Errors
+/// The store does not have it, or cannot be written.
+pub(crate) fn publish_again(store: &Path, commit: &str, run_id: &str) -> Result<()> {
+    let name = ref_name(run_id);
+    let write = || -> Result<(), git2::Error> {
+        let bare = Repository::open_bare(store)?;
+        let commit = bare.find_commit(Oid::from_str(commit)?)?;
+        bare.reference(&name, commit.id(), true, "rocket eval")?;
+        Ok(())
+    };
+    write().map_err(|error| {
+        git_error(&format!("write {name} to '{}'", store.display()), &error)
+            .with_kind(ExitKind::Pin)
+    })
+}
+
 /// Whether what [`publish`] wrote is there.
 pub(crate) fn is_published(source: &Source, pinned: &Pinned, run_id: &str, store: &Path) -> bool {
     let is_in = |repo: &Repository| {

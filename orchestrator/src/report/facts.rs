@@ -11,6 +11,7 @@ use rocket_common::run_dir::{Manifest, RunDir};
 use serde_json::Value;
 
 use crate::backend::Backends;
+use crate::evaluation::Results;
 use crate::goodput::{Context, Goodput};
 use crate::view::{Clock, RunView, Series, log_tail, read_metrics};
 
@@ -36,6 +37,8 @@ pub(crate) struct Facts {
     pub(crate) scores: Vec<Value>,
     /// Where the time went.
     pub(crate) goodput: Option<Goodput>,
+    /// The same, by checkpoint.
+    pub(crate) results: Results,
     /// Last lines of rank 0 in the last attempt.
     pub(crate) log: Vec<String>,
     /// What could not be read.
@@ -80,7 +83,7 @@ impl Facts {
         let goodput = Goodput::of(
             &events,
             Context {
-                trainer: batch.is_some(),
+                trainer: batch.is_some() && manifest.evaluation.is_none(),
                 recorded: &series.recorded,
                 status: view.status,
                 now: Timestamp::now(),
@@ -91,6 +94,7 @@ impl Facts {
             config: experiment.as_ref().map(flat).unwrap_or_default(),
             scores: scores(run),
             goodput,
+            results: Results::read(run),
             log: attempts
                 .last()
                 .map(|attempt| log_tail(&run.attempt(attempt.number).log_path(0), LOG_LINES))

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Facts;
 use super::summary::{Summary, is_score};
+use crate::evaluation::OfStep;
 use crate::goodput::Goodput;
 use crate::pin;
 use crate::view::{duration, event_line, number, thin, time};
@@ -44,9 +45,18 @@ pub(super) struct RunSections {
     events: Vec<EventRow>,
     events_left_out: usize,
     checkpoints: Vec<CheckpointRow>,
+    score_tables: Vec<ScoreTable>,
     scores: Vec<ScoreRow>,
     identity: Vec<(String, String)>,
     log: Vec<String>,
+}
+
+/// The paper's table of one checkpoint: sets as columns, heads as rows.
+#[derive(Debug, Serialize)]
+struct ScoreTable {
+    title: String,
+    heading: Vec<String>,
+    rows: Vec<Vec<String>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -160,6 +170,7 @@ pub(super) fn sections(facts: &Facts) -> RunSections {
             .collect(),
         events_left_out: left_out,
         checkpoints: checkpoints(facts),
+        score_tables: facts.results.0.iter().map(score_table).collect(),
         scores: scores(facts),
         identity: identity(facts),
         log: facts.log.clone(),
@@ -317,6 +328,19 @@ fn checkpoints(facts: &Facts) -> Vec<CheckpointRow> {
             },
         })
         .collect()
+}
+
+fn score_table(of: &OfStep) -> ScoreTable {
+    let (heading, rows) = of.cells();
+    let mut title = format!("Step {}, percent; top-1", of.step);
+    for note in of.notes() {
+        title.push_str(&format!("; {note}"));
+    }
+    ScoreTable {
+        title,
+        heading,
+        rows,
+    }
 }
 
 /// The heads of every evaluation, as `eval/` has them.

@@ -51,6 +51,7 @@ impl Original {
     fn of_run(run: RunDir, source: &Source, notes: Vec<String>) -> Result<Self> {
         let manifest = run.manifest()?;
         let id = run.id();
+        manifest.refuse_evaluation()?;
         let commit = Oid::from_str(&manifest.commit).map_err(|error| {
             let message = format!("the commit of run {id}, '{}', is none", manifest.commit);
             Error::new(ExitKind::Pin, message).hint(error.message())
@@ -76,11 +77,12 @@ impl Original {
         let store = root.join(pin::STORE);
         fetch(commit, source, &[store], None)?;
         let experiment = pin::experiment_of(source.repository(), commit)?;
-        // The first of its runs that is no reproduction itself.
+        // The first of its runs that trained and is no reproduction itself.
         let mut known: Vec<(RunDir, Manifest)> = run_dir::list(root)?
             .into_iter()
             .filter_map(|run| Some((run.manifest().ok()?, run)))
             .filter(|(manifest, _)| manifest.commit == commit.to_string())
+            .filter(|(manifest, _)| manifest.evaluation.is_none())
             .map(|(manifest, run)| (run, manifest))
             .collect();
         known.sort_by_key(|(_, manifest)| (manifest.reproduces.is_some(), manifest.created));

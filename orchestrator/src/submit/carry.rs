@@ -140,6 +140,7 @@ impl Plan<'_> {
             sweep: self.sweep.clone(),
             reproduces: self.reproduces.clone(),
             imported: None,
+            evaluation: None,
         };
         RunDir::create(&ground.root, &manifest, &self.yaml).map_err(|error| {
             if self.dir().exists() {

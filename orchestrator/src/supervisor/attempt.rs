@@ -76,8 +76,13 @@ impl Context<'_> {
                 // Relative paths that only the trainer knows (in a catalog) are the repository's.
                 let repo = &self.manifest.repo;
                 let cwd = if repo.is_dir() { repo } else { self.run.path() };
+                let work: &[&str] = match &self.manifest.evaluation {
+                    None => &["train"],
+                    Some(_) => &["eval", "--job"],
+                };
+                let work = work.iter().map(OsString::from);
                 (
-                    vec![worker.into(), "train".into()],
+                    std::iter::once(worker.into()).chain(work).collect(),
                     cwd.to_path_buf(),
                     false,
                 )

@@ -30,6 +30,7 @@ use rocket_common::protocol::StopReason;
 use rocket_common::run_dir::{Attempt, Claim, Manifest, RunDir};
 
 use crate::backend::{Backend, Backends};
+use crate::evaluation;
 use crate::notify::{self, Notifier, Patience};
 use crate::requests;
 use crate::slurm::secrets;
@@ -84,6 +85,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
         if !run.is_done() {
             run.mark_done()?;
         }
+        evaluate_after(&run, &manifest, &backends, &mut events);
         return Ok(Left::Finished);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,6 +97,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
             run: &run,
             manifest: &manifest,
             backend,
+            backends: &backends,
             log: Log::install(),
         };
         supervisor.run(&mut events).await
@@ -143,7 +146,21 @@ struct Supervisor<'a> {
     run: &'a RunDir,
     manifest: &'a Manifest,
     backend: &'a dyn Backend,
+    backends: &'a Backends,
     log: Log,
+}
+
+/// Submits what `eval.after` asks for. What keeps it from being submitted is told, and fails no run.
+fn evaluate_after(run: &RunDir, manifest: &Manifest, backends: &Backends, events: &mut Events) {
+    match evaluation::submit_after(run, manifest, backends) {
+        Ok(None) => {}
+        Ok(Some(id)) => tracing::info!("eval.after: {id}"),
+        Err(error) => {
+            let cause = format!("eval.after could not be submitted: {error}");
+            let hint = format!("rocket eval {}", run.id());
+            events.add(Event::new(EventKind::Note).cause(cause).hint(hint));
+        }
+    }
 }
 
 impl Supervisor<'_> {
@@ -189,9 +206,12 @@ impl Supervisor<'_> {
             }
             match action {
                 Action::Finish => {
+                    // Before the end is noted: who dies in between does it again, and it is done once.
+                    evaluate_after(self.run, self.manifest, self.backends, events);
                     events.add(of(EventKind::Finished));
                     self.run.mark_done()?;
                     self.forget_secrets();
+                    self.forget_links();
                     return Ok(Left::Finished);
                 }
                 Action::Leave => return Ok(Left::Fenced),
@@ -239,6 +259,16 @@ impl Supervisor<'_> {
         }
         if let Some(runs) = self.run.path().parent() {
             notify::remove(runs, &self.run.id());
+        }
+    }
+
+    /// An evaluation holds the checkpoint by links, which keep its bytes on the disk.
+    fn forget_links(&self) {
+        let dir = self.run.checkpoints_dir();
+        if self.manifest.evaluation.is_some()
+            && let Err(error) = std::fs::remove_dir_all(&dir)
+        {
+            tracing::warn!("{}", Error::io("remove", &dir, error));
         }
     }
 

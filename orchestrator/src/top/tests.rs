@@ -45,6 +45,7 @@ fn view(run: &str, status: Status, submitted: i64) -> RunView {
         } else {
             [].into()
         },
+        main_score: (status == Status::Finished).then(|| "imagenet/z_top1".to_owned()),
         supervisor: None,
         job: (status == Status::Pending).then(|| "4711".to_owned()),
         waiting: (status == Status::Pending).then(|| "waits for nodes".to_owned()),

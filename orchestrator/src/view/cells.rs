@@ -40,11 +40,10 @@ impl RunView {
             .map(|seconds| duration(Duration::from_secs(seconds)))
     }
 
-    /// The last score: the first top-1 of head z, else the first there is.
+    /// The score that stands for all, else the first there is.
     pub(crate) fn score_cell(&self) -> Option<String> {
-        self.metrics
-            .iter()
-            .find(|(name, _)| name.ends_with("z_top1"))
+        let main = self.main_score.as_ref();
+        main.and_then(|name| self.metrics.get_key_value(name))
             .or(self.metrics.iter().next())
             .map(|(name, value)| format!("{name} {:.2} %", value * 100.0))
     }

@@ -56,6 +56,8 @@ pub(crate) struct RunView {
     pub(crate) checkpoint: Option<u64>,
     /// Last scores, fractions of 1.
     pub(crate) metrics: BTreeMap<String, f64>,
+    /// Which of them stands for all.
+    pub(crate) main_score: Option<String>,
     /// Host and process of the supervisor, while it lives.
     pub(crate) supervisor: Option<SupervisorView>,
     /// The scheduler's job, of now or the last one.
@@ -185,6 +187,7 @@ impl RunView {
             },
             checkpoint: state.checkpoint,
             metrics: state.metrics,
+            main_score: state.main_score,
             supervisor,
             job: outlook.job.or(state.job),
             waiting: outlook.waiting,

@@ -12,6 +12,7 @@ use tch::{Device, Kind, Tensor};
 use tch_distributed::optim as gradients;
 
 use super::bench_data::{self, LoaderArgs, TokenizerArgs};
+use super::bench_eval;
 use super::bench_index;
 use crate::data::{self, Loader, LoaderOptions, Order};
 use crate::loss::{Alone, Objective};
@@ -43,6 +44,8 @@ enum What {
     Index(bench_index::IndexArgs),
     /// The files of a data set's images, read and not decoded.
     Read(bench_index::ReadArgs),
+    /// An evaluation of one set, from its prompts to its scores.
+    Eval(bench_eval::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -83,6 +86,7 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         What::Tokenizer(args) => return bench_data::tokenizer(args),
         What::Index(args) => return bench_index::run(args),
         What::Read(args) => return bench_index::read(args),
+        What::Eval(args) => return bench_eval::run(args),
     };
     let experiment = read_experiment(&args.experiment, &args.set)?;
     tch::set_num_threads(args.threads.max(1));

@@ -83,7 +83,8 @@ pub fn check(
     Ok(checked)
 }
 
-fn is_missing(problem: &EvalError, catalog: &Catalog, set: &str) -> bool {
+/// Whether a set could not be opened because its data is not there.
+pub fn is_missing(problem: &EvalError, catalog: &Catalog, set: &str) -> bool {
     match problem {
         EvalError::MissingFolder { .. } | EvalError::MissingFile { .. } => true,
         EvalError::Io { cause, .. } => cause.kind() == std::io::ErrorKind::NotFound,

@@ -2,6 +2,8 @@
 //!
 //! Shapes: C classes, P texts, D embedding, T tokens.
 
+use std::ops::ControlFlow;
+
 use tch::{Device, Kind, Tensor};
 
 use super::{EvalError, Prompts, Shard};
@@ -55,10 +57,12 @@ pub type Tokenize<'a> = dyn Fn(&str) -> Vec<i64> + 'a;
 
 impl Classifier {
     /// Encodes the prompts of every class. Batches are whole classes of together about
-    /// `text_batch` texts, shared over the ranks of `shard`.
+    /// `text_batch` texts, shared over the ranks of `shard`. `progress` is told after each of them; with
+    /// [`ControlFlow::Break`] it has the rest left out.
     ///
     /// # Errors
-    /// The model fails, or an embedding is not finite.
+    /// The model fails, or an embedding is not finite. [`EvalError::Interrupted`] on every rank if one
+    /// left classes out.
     pub fn new(
         encoder: &dyn Encoder,
         prompts: &Prompts,
@@ -66,6 +70,7 @@ impl Classifier {
         text_batch: usize,
         shard: &Shard,
         set: &str,
+        progress: &mut dyn FnMut() -> ControlFlow<()>,
     ) -> Result<Self, EvalError> {
         let units = units(prompts, text_batch);
         let classes = prompts.by_class.len() as i64;
@@ -78,6 +83,7 @@ impl Classifier {
             // A rank without work still must know the shape of what it takes part in summing.
             mine.push(0);
         }
+        let mut done = 0_i64;
         for unit in mine {
             let (first, last) = units[unit];
             let texts = &prompts.by_class[first..last];
@@ -94,18 +100,45 @@ impl Classifier {
                 table
                     .narrow(0, first as i64, (last - first) as i64)
                     .copy_(&rows);
+                done += 1;
+            }
+            if progress().is_break() {
+                break;
             }
         }
         let table = table.unwrap_or_else(|| Tensor::zeros([0, 0], (Kind::Float, Device::Cpu)));
-        let table = shard.sum(table, set)?;
+        let done = Tensor::from_slice(&[done]).to_device(table.device());
+        if shard.sum(done, set)?.int64_value(&[0]) < units.len() as i64 {
+            return Err(EvalError::Interrupted {
+                set: set.to_owned(),
+            });
+        }
+        let this = Self::of_table(&shard.sum(table, set)?, has_h);
+        this.check(set)?;
+        Ok(this)
+    }
+
+    /// Both heads side by side `[C, 2D]`, or the only one.
+    pub(super) fn table(&self) -> Tensor {
+        match &self.h {
+            Some(h) => Tensor::cat(&[&self.z, h], 1),
+            None => self.z.shallow_clone(),
+        }
+    }
+
+    /// Reads back [`Classifier::table`].
+    pub(super) fn of_table(table: &Tensor, has_h: bool) -> Self {
         let mut heads = table.chunk(if has_h { 2 } else { 1 }, 1).into_iter();
         let z = heads.next().unwrap_or_default();
-        let this = Self { z, h: heads.next() };
-        check_finite(&this.z, "class embeddings", "z", set)?;
-        if let Some(h) = &this.h {
-            check_finite(h, "class embeddings", "h", set)?;
+        Self { z, h: heads.next() }
+    }
+
+    pub(super) fn check(&self, set: &str) -> Result<(), EvalError> {
+        check_finite(&self.z, "class embeddings", "z", set)?;
+        match &self.h {
+            Some(h) => check_finite(h, "class embeddings", "h", set),
+            None => Ok(()),
         }
-        Ok(this)
     }
 }
 

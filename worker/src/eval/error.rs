@@ -175,6 +175,12 @@ pub enum EvalError {
         /// Samples that were scored.
         seen: i64,
     },
+    /// A rank broke off before all classes had their embeddings.
+    #[error("the evaluation of '{set}' was broken off")]
+    Interrupted {
+        /// The set.
+        set: String,
+    },
     /// The model failed.
     #[error("the model failed on the {what} of '{set}': {cause}")]
     Model {
@@ -206,6 +212,7 @@ impl EvalError {
             Self::Io { .. } | Self::Image { .. } | Self::MissingFolder { .. } => ExitKind::Data,
             Self::Classes { .. } | Self::EmptyClasses { .. } => ExitKind::Data,
             Self::SampleCount { .. } => ExitKind::Data,
+            Self::Interrupted { .. } => ExitKind::Internal,
             Self::NotFinite { .. } => ExitKind::NotFinite,
             Self::Model { .. } => ExitKind::Internal,
             Self::Reduce { .. } => ExitKind::Distributed,

@@ -41,6 +41,18 @@ impl<'a> Shard<'a> {
         }
     }
 
+    /// Whether this rank speaks for all.
+    #[must_use]
+    pub fn is_lead(&self) -> bool {
+        self.rank == 0
+    }
+
+    /// The number of ranks.
+    #[must_use]
+    pub fn world_size(&self) -> usize {
+        self.world_size
+    }
+
     /// The units of this rank out of `units`.
     pub fn units(&self, units: usize) -> impl Iterator<Item = usize> + use<> {
         (self.rank..units).step_by(self.world_size)

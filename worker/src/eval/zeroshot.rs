@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::classifier::{check_finite, normalize};
 use super::metrics::{Metric, Tally, places, roc_auc_percent};
@@ -93,6 +93,67 @@ impl Similarities {
     }
 }
 
+impl Similarities {
+    /// For each head the place of each image's own class, as [`places`] has it. On the CPU in one pass
+    /// over the similarities: eleven heads would otherwise go over them some fifty times.
+    fn places(&self, heads: &[Head], targets: &[usize]) -> Vec<Vec<i64>> {
+        let on_cpu = self.z.device() == Device::Cpu && self.z.kind() == Kind::Float;
+        if !on_cpu {
+            let index: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
+            let index = Tensor::from_slice(&index).to_device(self.z.device());
+            let of = |&head: &Head| to_vec(&places(&self.of(head), &index));
+            return heads.iter().map(of).collect();
+        }
+        let z = f32s(&self.z);
+        let h = self.h.as_ref().map(f32s);
+        let classes = z.len() / targets.len().max(1);
+        let row = |values: &[f32], i: usize| values[i * classes..(i + 1) * classes].to_vec();
+        let mut all = vec![Vec::with_capacity(targets.len()); heads.len()];
+        let mut mixed = vec![0.0; classes];
+        for (i, &target) in targets.iter().enumerate() {
+            let z = row(&z, i);
+            let h = h.as_ref().map_or_else(|| z.clone(), |h| row(h, i));
+            for (places, &head) in all.iter_mut().zip(heads) {
+                places.push(match head {
+                    Head::Z => place(&z, target),
+                    Head::H => place(&h, target),
+                    Head::Mix(tenths) if self.h.is_some() => {
+                        // Rounded as torch rounds a float32 tensor times a number.
+                        let w = f64::from(tenths) / 10.0;
+                        let (w, rest) = (w as f32, (1.0 - w) as f32);
+                        for ((mixed, z), h) in mixed.iter_mut().zip(&z).zip(&h) {
+                            *mixed = z * w + h * rest;
+                        }
+                        place(&mixed, target)
+                    }
+                    Head::Mix(_) => place(&z, target),
+                });
+            }
+        }
+        all
+    }
+}
+
+/// Place of a class in a row of similarities; see [`places`].
+fn place(similarity: &[f32], target: usize) -> i64 {
+    let own = similarity[target];
+    let before = similarity[..target].iter().filter(|&&other| other >= own);
+    let after = similarity[target + 1..]
+        .iter()
+        .filter(|&&other| other > own);
+    (before.count() + after.count()) as i64
+}
+
+/// The best class of each row of similarities `[B, C]`, of equal ones the first, as `[B]` int64.
+fn best(similarity: &Tensor) -> Tensor {
+    let classes = similarity.size()[1];
+    let largest = similarity.amax([1_i64].as_slice(), true);
+    let index = Tensor::arange(classes, (Kind::Int64, similarity.device()));
+    let none = Tensor::from(classes).to_device(similarity.device());
+    let at = index.where_self(&similarity.eq_tensor(&largest), &none);
+    at.amin([1_i64].as_slice(), false)
+}
+
 /// Sizes of batches and number of threads.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -102,6 +163,8 @@ pub struct Settings {
     pub text_batch: usize,
     /// Threads that decode images.
     pub threads: usize,
+    /// Keep which class each image was taken for.
+    pub details: bool,
 }
 
 /// The counts of one head.
@@ -114,6 +177,18 @@ pub struct HeadScore {
     /// Area under the ROC curve in percent, of sets reported by it.
     pub roc_auc: Option<f64>,
 }
+
+/// What came of a set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// Counts by head: z, h, mixtures.
+    pub heads: Vec<HeadScore>,
+    /// The class that each image was taken for, by [`DETAILED`] head, if that was asked for.
+    pub predicted: Vec<(Head, Vec<usize>)>,
+}
+
+/// Heads of which accuracies by class and confusions are written.
+const DETAILED: [Head; 2] = [Head::Z, Head::H];
 
 /// Scores a set over the ranks of `shard`; every rank returns the same scores. `progress` is told
 /// how many of this rank's images are done, out of how many; with [`ControlFlow::Break`] it has the
@@ -128,7 +203,7 @@ pub fn score(
     settings: &Settings,
     shard: &Shard,
     mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
-) -> Result<Vec<HeadScore>, EvalError> {
+) -> Result<Scores, EvalError> {
     let samples = set.samples.as_ref();
     let classes = set.class_names.len();
     let heads = Head::of(classifier.h.is_some());
@@ -146,15 +221,21 @@ pub fn score(
         0
     };
     let mut margins = vec![vec![0.0_f64; ranked]; heads.len()];
+    let detailed: Vec<Head> = heads
+        .iter()
+        .copied()
+        .filter(|head| settings.details && DETAILED.contains(head))
+        .collect();
+    let mut predicted = vec![vec![0_i64; samples.len()]; detailed.len()];
     let mut done = 0;
 
     let side = encoder.image_size();
     let mine = shard.units(units);
+    let device = encoder.device();
     batches::for_each(samples, mine, batch_size, side, settings.threads, |batch| {
         let similarities = tch::no_grad(|| {
-            let images = batch.images.to_device(encoder.device());
-            let embeddings = encoder
-                .encode_image(&images)
+            let embeddings = batch
+                .with_images(device, |images| encoder.encode_image(images))
                 .map_err(|e| EvalError::Model {
                     what: "images",
                     set: set.name.clone(),
@@ -162,38 +243,41 @@ pub fn score(
                 })?;
             Similarities::new(&embeddings, classifier, &set.name)
         })?;
-        let targets: Vec<i64> = batch.targets.iter().map(|&t| t as i64).collect();
-        let targets = Tensor::from_slice(&targets).to_device(encoder.device());
-        for (k, &head) in heads.iter().enumerate() {
-            let similarity = similarities.of(head);
-            for (&target, place) in batch
-                .targets
-                .iter()
-                .zip(to_vec(&places(&similarity, &targets)))
-            {
-                tallies[k].count(target, place);
-            }
-            if ranked > 0 {
-                let margin = similarity.select(1, 1) - similarity.select(1, 0);
-                for (i, value) in f64s(&margin).into_iter().enumerate() {
-                    margins[k][batch.first + i] = value;
-                }
+        for (tally, places) in tallies
+            .iter_mut()
+            .zip(similarities.places(&heads, &batch.targets))
+        {
+            for (&target, place) in batch.targets.iter().zip(places) {
+                tally.count(target, place);
             }
         }
-        done += batch.targets.len();
+        if ranked > 0 {
+            for (margins, &head) in margins.iter_mut().zip(&heads) {
+                let similarity = similarities.of(head);
+                let margin = similarity.select(1, 1) - similarity.select(1, 0);
+                margins[batch.first..batch.first + batch.len()].copy_from_slice(&f64s(&margin));
+            }
+        }
+        for (predicted, &head) in predicted.iter_mut().zip(&detailed) {
+            let best = to_vec(&best(&similarities.of(head)));
+            predicted[batch.first..batch.first + batch.len()].copy_from_slice(&best);
+        }
+        done += batch.len();
         Ok(progress(done, total))
     })?;
 
     let rows: Vec<i64> = tallies.iter().flat_map(Tally::to_row).collect();
     let counts = Tensor::from_slice(&rows).view([heads.len() as i64, -1]);
-    let counts = shard.sum(counts.to_device(encoder.device()), &set.name)?;
-    let margins = if ranked > 0 {
-        let own = Tensor::from_slice(&margins.concat()).view([heads.len() as i64, -1]);
-        Some(shard.sum(own.to_device(encoder.device()), &set.name)?)
-    } else {
-        None
-    };
-    heads
+    let counts = shard.sum(counts.to_device(device), &set.name)?;
+    // Each element is this rank's or zero, so that sums join the parts.
+    let join = |own: Tensor| shard.sum(own.to_device(device), &set.name);
+    let margins = (ranked > 0)
+        .then(|| join(Tensor::from_slice(&margins.concat()).view([heads.len() as i64, -1])))
+        .transpose()?;
+    let predicted = (!detailed.is_empty())
+        .then(|| join(Tensor::from_slice(&predicted.concat()).view([detailed.len() as i64, -1])))
+        .transpose()?;
+    let heads = heads
         .into_iter()
         .zip(0..)
         .map(|(head, k)| {
@@ -216,7 +300,17 @@ pub fn score(
                 roc_auc,
             })
         })
-        .collect()
+        .collect::<Result<_, EvalError>>()?;
+    let predicted = predicted.map_or_else(Vec::new, |predicted| {
+        let of = |k| {
+            to_vec(&predicted.get(k))
+                .into_iter()
+                .map(|class| class as usize)
+        };
+        let heads = detailed.into_iter().zip(0..);
+        heads.map(|(head, k)| (head, of(k).collect())).collect()
+    });
+    Ok(Scores { heads, predicted })
 }
 
 fn to_vec(values: &Tensor) -> Vec<i64> {
@@ -225,6 +319,13 @@ fn to_vec(values: &Tensor) -> Vec<i64> {
         .to_kind(Kind::Int64)
         .contiguous();
     let mut out = vec![0; values.numel()];
+    values.copy_data(&mut out, values.numel());
+    out
+}
+
+fn f32s(values: &Tensor) -> Vec<f32> {
+    let values = values.contiguous();
+    let mut out = vec![0.0; values.numel()];
     values.copy_data(&mut out, values.numel());
     out
 }

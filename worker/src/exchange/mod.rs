@@ -10,7 +10,7 @@
 //! | `optimizer` | torch's AdamW state between numbers and names |
 //! | `pickler`, `zip_writer`, `pt_writer` | [`write_pt`]: the same files, written |
 //! | `args` | the original's command line, from and to an experiment |
-//! | `open_clip` | [`to_open_clip`]: the names and the configuration that open_clip loads |
+//! | `open_clip` | [`to_open_clip`], [`from_open_clip`]: the names and the configuration that open_clip loads |
 //! | `source` | [`Source`]: what `rocket-worker convert` converts |
 //! | `training` | [`load_for_training`], [`load_text_encoder`] |
 
@@ -34,7 +34,7 @@ use rocket_common::exit::ExitKind;
 use tch::Tensor;
 
 pub use args::{args_of, experiment_of, model_name};
-pub use open_clip::{CONFIG_FILE, Head, WEIGHTS_FILE, to_open_clip};
+pub use open_clip::{CONFIG_FILE, Head, WEIGHTS_FILE, from_open_clip, to_open_clip};
 pub use optimizer::{Group, Moments, PtOptimizer};
 pub use pt::{PtCheckpoint, read, read_pt};
 pub use pt_writer::{Form, write_pt};

@@ -2,13 +2,16 @@
 //! `open_clip_model.safetensors`. Its towers are timm's and CLIP's own, and its projectors one linear layer
 //! without bias, so only models of that shape have such a form.
 
+use std::path::Path;
+
 use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::{Model as Spec, NAMED_IMAGE_SIZE, Vision};
+use rocket_common::experiment::{self, Experiment, Model as Spec, NAMED_IMAGE_SIZE, Vision};
 use serde_json::{Value as Json, json};
 use tch::Tensor;
 
-use super::{Result, Tensors};
+use super::{Result, Tensors, refuse};
+use crate::checkpoint::tensors;
 use crate::image::{IMAGENET_MEAN, IMAGENET_STD};
 use crate::model::Registry;
 
@@ -120,6 +123,83 @@ pub fn to_open_clip(registry: &Registry, spec: &Spec, head: Head) -> Result<(Ten
         },
     });
     Ok((tensors, config))
+}
+
+/// Reads a folder that open_clip loads: its tensors under the original's names, and the experiment of its
+/// model, which is CLIP's with a tower of timm's. Its one embedding is head z.
+///
+/// # Errors
+/// The folder is not whole, or the model is of another shape; the reason is said.
+pub fn from_open_clip(dir: &Path) -> anyhow::Result<(Tensors, Experiment)> {
+    let config_path = dir.join(CONFIG_FILE);
+    let config: Json = rocket_common::atomic::read_json(&config_path)
+        .map_err(|error| error.with_kind(ExitKind::Checkpoint))?;
+    let experiment = experiment_of(&config["model_cfg"]).map_err(|why| {
+        refuse(
+            &config_path,
+            format!("is of a model that has no form here: {why}"),
+        )
+    })?;
+    let mut tensors: Tensors = Vec::new();
+    for (name, tensor) in tensors::load(&dir.join(WEIGHTS_FILE))? {
+        if let Some(rest) = name.strip_prefix("visual.trunk.") {
+            tensors.push((format!("visual.{rest}"), tensor));
+        } else if name == "visual.head.proj.weight" {
+            tensors.push(("image_projector.weight".to_owned(), tensor));
+        } else if name == "text_projection" {
+            let weight = tensor.tr().contiguous();
+            tensors.push(("text_projector.weight".to_owned(), weight));
+        } else {
+            tensors.push((name, tensor));
+        }
+    }
+    Ok((tensors, experiment))
+}
+
+fn experiment_of(model: &Json) -> Result<Experiment, String> {
+    let (vision, text) = (&model["vision_cfg"], &model["text_cfg"]);
+    let number = |group: &Json, key: &str| {
+        let found = group[key].as_i64();
+        found.ok_or_else(|| format!("its configuration has no number '{key}'"))
+    };
+    let Some(timm) = vision["timm_model_name"].as_str() else {
+        return Err("its vision tower is open_clip's own, and towers here are timm's".to_owned());
+    };
+    if model["quick_gelu"].as_bool() != Some(true) {
+        return Err(
+            "its text tower has GELU ('quick_gelu' is not true), and here it has QuickGELU"
+                .to_owned(),
+        );
+    }
+    if model.get("custom_text").and_then(Json::as_bool) == Some(true) {
+        return Err("its text tower is not CLIP's ('custom_text')".to_owned());
+    }
+    let vision = match timm {
+        "resnet50" => "R50".to_owned(),
+        "convnext_tiny" => "CNEXTT".to_owned(),
+        "convnext_small" => "CNEXTS".to_owned(),
+        name => {
+            let known = VITS.iter().find(|(_, known)| *known == name);
+            let ([width, depth, heads, patch, hidden, image_size], _) =
+                known.ok_or_else(|| format!("timm's '{name}' is no tower of these experiments"))?;
+            format!(
+                "{{arch: vit, width: {width}, depth: {depth}, heads: {heads}, patch: {patch}, hidden: {hidden}, image_size: {image_size}}}"
+            )
+        }
+    };
+    let yaml = format!(
+        "{{name: open_clip, model: {{base: CLIP, child: CLIP, vision: {vision}, embed_dim: {}, context_length: {}, vocab_size: {}, transformer_width: {}, transformer_heads: {}, transformer_layers: {}}}, data: {{root: /, metadata: /}}}}",
+        number(model, "embed_dim")?,
+        number(text, "context_length")?,
+        number(text, "vocab_size")?,
+        number(text, "width")?,
+        number(text, "heads")?,
+        number(text, "layers")?,
+    );
+    experiment::parse_with(CONFIG_FILE, &yaml, &[], &|_| None).map_err(|wrong| {
+        let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        lines.join("; ")
+    })
 }
 
 /// The decimal number that was meant, of three places: not the nearest float32 with all of its own.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use tch::Tensor;
 
 use super::args::args_of;
+use super::open_clip::{CONFIG_FILE, from_open_clip};
 use super::optimizer::PtOptimizer;
 use super::pt::{PtCheckpoint, read};
 use super::training::checkpoint_of;
@@ -27,7 +28,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads a run's directory, a checkpoint's directory, or a file.
+    /// Reads a run's directory, a checkpoint's directory, a folder that open_clip loads, or a file.
     ///
     /// # Errors
     /// If it is none of these, or cannot be read.
@@ -37,6 +38,18 @@ impl Source {
                 experiment: None,
                 path: path.to_owned(),
                 content: read(path)?,
+                named: None,
+            });
+        }
+        if path.join(CONFIG_FILE).is_file() {
+            let (model, experiment) = from_open_clip(path)?;
+            return Ok(Self {
+                experiment: Some(experiment),
+                path: path.to_owned(),
+                content: PtCheckpoint {
+                    model,
+                    ..PtCheckpoint::default()
+                },
                 named: None,
             });
         }

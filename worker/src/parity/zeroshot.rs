@@ -2,6 +2,7 @@
 //! similarities and the predictions of every head.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -261,8 +262,16 @@ fn check_model(
         report.equal(&format!("{name}/tokens[{i}]"), at, "equal".to_owned());
     }
 
-    let classifier = Classifier::new(model, &prompts, tokenize, 64, &Shard::alone(), name)
-        .map_err(|error| error.to_string())?;
+    let classifier = Classifier::new(
+        model,
+        &prompts,
+        tokenize,
+        64,
+        &Shard::alone(),
+        name,
+        &mut || ControlFlow::Continue(()),
+    )
+    .map_err(|error| error.to_string())?;
     let heads = [
         ("z_text", Some(&classifier.z)),
         ("h_text", classifier.h.as_ref()),

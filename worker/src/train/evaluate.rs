@@ -1,6 +1,5 @@
 //! Zero-shot evaluation while training, over all ranks.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -15,8 +14,7 @@ use tch_distributed::{ProcessGroup, ReduceOp};
 use super::session::Session;
 use super::stop;
 use crate::eval::{
-    self, Catalog, Classifier, EvalError, EvalSet, Head, Labels, Settings, Shard, Templates,
-    ZeroShot,
+    self, Catalog, EvalSet, Head, Labels, Scorer, Settings, Shard, Templates, ZeroShot,
 };
 use crate::track::{RecordKind, Tracker};
 
@@ -38,6 +36,7 @@ impl EvalSets {
             image_batch: section.batch_size as usize,
             text_batch: section.batch_size as usize,
             threads: experiment.data.workers.max(1),
+            details: false,
         };
         if section.datasets.is_empty() {
             return Ok(Self {
@@ -69,29 +68,32 @@ impl Session<'_> {
         let group = std::sync::Arc::clone(&self.group);
         let sum = summing(&group);
         let shard = Shard::new(group.rank(), group.world_size(), &sum);
+        let precision = self.experiment.eval.precision;
+        let encoder = eval::Autocast {
+            model,
+            kind: eval::kind(precision, self.device),
+        };
+        let tokenize = eval::tokenizer();
+        let scorer = Scorer {
+            encoder: &encoder,
+            tokenize: &tokenize,
+            settings: self.eval_sets.settings,
+            shard: &shard,
+            // These weights are scored once.
+            cache: None,
+        };
         let mut results = Vec::new();
         for set in &self.eval_sets.sets {
-            let settings = &self.eval_sets.settings;
-            let tokenize = eval::tokenizer();
-            let classifier = Classifier::new(
-                model,
-                &set.prompts,
-                &tokenize,
-                settings.text_batch,
-                &shard,
-                &set.name,
-            )?;
-            let scores =
-                eval::zeroshot::score(model, &classifier, set, settings, &shard, |_, _| {
-                    pulse.alive();
-                    match stop::wish() {
-                        Some(_) => ControlFlow::Break(()),
-                        None => ControlFlow::Continue(()),
-                    }
-                });
+            let scores = scorer.score(set, |_| {
+                pulse.alive();
+                match stop::wish() {
+                    Some(_) => ControlFlow::Break(()),
+                    None => ControlFlow::Continue(()),
+                }
+            });
             let scores = match scores {
                 // All ranks see the same sum, so that all come here together.
-                Err(error @ EvalError::SampleCount { .. }) => {
+                Err(error) if eval::was_interrupted(&error) => {
                     return match stop::agree(&group)? {
                         Some(reason) => Ok(Some(reason)),
                         None => Err(error.into()),
@@ -130,15 +132,10 @@ impl Session<'_> {
         };
         self.run.fence_check(self.context.attempt)?;
         let mut values = Map::new();
-        let mut scores = BTreeMap::new();
         values.insert("epoch".to_owned(), self.plan.epoch(self.state.step).into());
         for head in &result.heads {
             for (figure, value) in [("top1", head.top1), ("top5", head.top5)] {
                 let name = format!("{}/{}_{figure}", result.dataset, head.head);
-                // Events are read by people: the two heads do; the mixtures are in `eval/`.
-                if [Head::Z.name(), Head::H.name()].contains(&head.head) {
-                    scores.insert(name.clone(), value / 100.0);
-                }
                 values.insert(name, value.into());
             }
         }
@@ -147,12 +144,13 @@ impl Session<'_> {
         for line in result.table().lines() {
             tracing::info!("{line}");
         }
-        self.event(EventKind::Evaluated { metrics: scores }, |event| event)
+        let metrics = result.event_metrics();
+        self.event(EventKind::Evaluated { metrics }, |event| event)
     }
 }
 
 /// Sums over all ranks, as the evaluation asks for it.
-fn summing(
+pub fn summing(
     group: &ProcessGroup,
 ) -> impl Fn(&Tensor) -> Result<Tensor, Box<dyn std::error::Error + Send + Sync>> + '_ {
     move |tensor| {

@@ -56,6 +56,16 @@ impl Progress {
         self.step.load(Ordering::Relaxed)
     }
 
+    /// Notes that the work begins.
+    pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes how far it is.
+    pub fn reach(&self, step: u64) {
+        self.step.store(step, Ordering::Relaxed);
+    }
+
     /// Whether this process has tried to make a step, or to evaluate.
     #[must_use]
     pub fn has_begun(&self) -> bool {
@@ -98,10 +108,10 @@ pub fn run(
 
 /// Makes step after step.
 fn drive(mut session: Session<'_>, progress: &Progress) -> Result<EndRecord> {
-    progress.step.store(session.state.step, Ordering::Relaxed);
+    progress.reach(session.state.step);
     // Some rank may have been told to stop while all were starting.
     let mut stop = session.agree_to_stop()?;
-    progress.begun.store(true, Ordering::Relaxed);
+    progress.begin();
     let mut save = false;
     loop {
         let step = session.state.step;
@@ -122,7 +132,7 @@ fn drive(mut session: Session<'_>, progress: &Progress) -> Result<EndRecord> {
         }
         let agreed = session.step()?;
         (stop, save) = (agreed.stop, agreed.save);
-        progress.step.store(session.state.step, Ordering::Relaxed);
+        progress.reach(session.state.step);
     }
 }
 

@@ -95,7 +95,7 @@ pub fn decode(sums: &[f64]) -> Option<StopReason> {
 ///
 /// # Errors
 /// When a peer is lost.
-pub(super) fn agree(group: &ProcessGroup) -> Result<Option<StopReason>> {
+pub fn agree(group: &ProcessGroup) -> Result<Option<StopReason>> {
     let slots = Tensor::from_slice(&encode(wish()));
     group.all_reduce(&slots, ReduceOp::Sum)?;
     Ok(decode(&Vec::<f64>::try_from(slots)?))

@@ -28,6 +28,7 @@ pub(crate) fn create(root: &Path, experiment: &Experiment) -> RunDir {
         sweep: None,
         reproduces: None,
         imported: None,
+        evaluation: None,
     };
     RunDir::create(root, &manifest, &experiment.to_yaml()).expect("a run")
 }
