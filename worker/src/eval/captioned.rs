@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::set::{Decode, Samples};
+use super::set::{Decode, Samples, Source};
 use super::{EvalError, json};
 
 /// A set of captioned images.
@@ -216,7 +216,7 @@ impl Samples for Captioned {
         let path = &self.images[index];
         std::fs::read(path)
             .map_err(|error| error.to_string())
-            .and_then(|bytes| (self.decode)(&bytes, side, out))
+            .and_then(|bytes| (self.decode)(Source::File(&bytes), side, out))
             .map_err(|cause| EvalError::Image {
                 path: path.clone(),
                 cause,
