@@ -48,7 +48,17 @@ fn results_are_a_table_of_sets_and_heads() {
     fs::write(dir.join("broken.json"), "{").unwrap();
     fs::remove_file(dir.join("emoji-step-00000200.json")).unwrap();
     let said = env.rocket(&["eval", "pets", "--scores"]).ok();
-    insta::assert_snapshot!(said.to_string(), @"");
+    insta::assert_snapshot!(said.to_string(), @r"
+    step 200: 2 sets, percent
+    head   cars  flowers  average
+    z     40.00    49.00    44.50
+    h     42.00    50.00    46.00
+    mean per class: flowers
+
+    step 100: 1 set, percent
+    head   cars  average
+    z     20.00    20.00
+    ");
     let said = env.rocket(&["eval", "pets", "--scores", "--json"]).ok();
     let value: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
     assert_eq!(value[0]["average"], json!([44.5, 46.0]));
@@ -66,6 +76,7 @@ fn what_cannot_be_evaluated_is_refused() {
     refused(&["pets"]);
     refused(&["pets", "--checkpoint", "best-ever"]);
     refused(&["pets", "--checkpoint", "7"]);
+    refused(&["pets", "--checkpoint", "."]);
     refused(&["pets", "--set", "train.batch_size=3"]);
     refused(&["pets", "--set", "eval.batch=3"]);
     // An evaluation of an evaluation.
@@ -86,5 +97,34 @@ fn what_cannot_be_evaluated_is_refused() {
     )
     .unwrap();
     refused(&["other"]);
-    insta::assert_snapshot!(said, @"");
+    insta::assert_snapshot!(said, @r"
+    $ eval pets
+    error: there is no good checkpoint in '[DIR]/repo/runs/pets-11111111/checkpoints'
+    hint: the run saves one every train.checkpoint_every and at its end
+
+    $ eval pets --checkpoint best-ever
+    error: --checkpoint 'best-ever' is neither 'best', 'last', a step, nor a directory
+    hint: it has no checkpoint yet
+
+    $ eval pets --checkpoint 7
+    error: the run has no checkpoint of step 7
+    hint: it has no checkpoint yet
+
+    $ eval pets --checkpoint .
+    error: cannot read '[DIR]/repo/checkpoint.json': No such file or directory (os error 2)
+
+    $ eval pets --set train.batch_size=3
+    error: --set train.batch_size: an evaluation keeps the experiment of its run
+    hint: what can be set is 'cluster.*', 'eval.*' and 'data.workers'
+
+    $ eval pets --set eval.batch=3
+    error: --set eval.batch=3: unknown key 'batch' in 'eval'; its keys are eval_freq, datasets, catalog, labels, templates, batch_size, precision, after
+
+    $ eval eval-pets
+    error: run eval-pets-11111111 is itself an evaluation, of pets-11111111
+    hint: name that run: pets-11111111
+
+    $ eval other
+    error: run other-22222222 runs a program of its own ('command'), and has no model that rocket knows
+    ");
 }

@@ -83,8 +83,8 @@ impl<'a> Plan<'a> {
                 run.path().display()
             )));
         }
-        let experiment = overridden(run, request.sets)?;
-        if experiment.command.is_some() {
+        // As it was stored, first: what was edited by hand is told as such.
+        if Experiment::read(&run.experiment_path())?.command.is_some() {
             return Err(Error::new(
                 ExitKind::Usage,
                 format!(
@@ -92,6 +92,7 @@ impl<'a> Plan<'a> {
                 ),
             ));
         }
+        let experiment = overridden(run, request.sets)?;
         let mut notes = Vec::new();
         let checkpoint = store::pick(
             &run.checkpoints_dir(),
@@ -99,6 +100,17 @@ impl<'a> Plan<'a> {
             store::open,
             &mut |said| notes.push(said),
         )?;
+        if checkpoint.dir().parent() != Some(run.checkpoints_dir().as_path()) {
+            return Err(Error::new(
+                ExitKind::Usage,
+                format!("'{}' is no checkpoint of run {id}", request.checkpoint),
+            )
+            .hint(format!(
+                "without a job: rocket-worker eval --run {} --checkpoint {}",
+                run.path().display(),
+                request.checkpoint
+            )));
+        }
         let known = catalog_sets(run, manifest, &experiment)?;
         let everything = request.datasets.is_empty() || request.datasets == [ALL];
         let wanted = if everything {
@@ -313,8 +325,6 @@ fn overridden(run: &RunDir, sets: &[String]) -> Result<Experiment> {
         }
     }
     let path = run.experiment_path();
-    // Read as it was stored first: what was edited by hand is told as such.
-    Experiment::read(&path)?;
     let text = fs::read_to_string(&path).map_err(|error| Error::io("read", &path, error))?;
     let mut all = vec![
         "cluster.nodes=1".to_owned(),

@@ -243,6 +243,13 @@ mod tests {
         );
         let mut out = Vec::new();
         Results(vec![of]).human(&mut out).expect("written");
-        insta::assert_snapshot!(String::from_utf8_lossy(&out), @"");
+        insta::assert_snapshot!(String::from_utf8_lossy(&out), @r"
+        step 7: 3 sets, percent
+        head   cars  hateful_memes   pets  average
+        z     10.00          52.00  31.00    31.00
+        h     20.00              -  41.00        -
+        ROC-AUC: hateful_memes
+        mean per class: pets
+        ");
     }
 }
