@@ -51,7 +51,7 @@ fn a_newer_schema_and_a_damaged_manifest_are_said() {
     assert!(
         error
             .message()
-            .contains("newer rocket (schema 99, this one knows up to 1)"),
+            .contains("newer rocket (schema 99, this one knows up to 2)"),
         "{error}"
     );
     fs::write(made.manifest_path(), "{").unwrap();

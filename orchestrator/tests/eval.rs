@@ -111,7 +111,7 @@ fn what_cannot_be_evaluated_is_refused() {
     hint: it has no checkpoint yet
 
     $ eval pets --checkpoint .
-    error: cannot read '[DIR]/repo/checkpoint.json': No such file or directory (os error 2)
+    error: checkpoint 'repo' cannot be used: it has no manifest.json
 
     $ eval pets --set train.batch_size=3
     error: --set train.batch_size: an evaluation keeps the experiment of its run

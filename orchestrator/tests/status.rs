@@ -59,6 +59,7 @@ fn all_runs_in_a_table_or_as_json() {
       "resident_bytes": [],
       "checkpoint": null,
       "metrics": {},
+      "main_score": null,
       "supervisor": null,
       "job": null,
       "waiting": null,
@@ -184,6 +185,12 @@ fn where_the_time_went_is_shown() {
       waiting after preemption     9m00s   12.7 %
       all                          1h11m  100.0 %
       goodput 80.0 %, of the time on nodes 93.1 %
+
+    scores
+      step 200: 1 set, percent
+      head  emoji  average
+      z     10.10    10.10
+      h      8.08     8.08
 
     history
       [TIME]      submitted to local

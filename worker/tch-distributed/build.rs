@@ -7,7 +7,7 @@ use std::process::exit;
 /// The only libtorch that this crate and tch 0.26 are made for.
 const TORCH_VERSION: [u32; 3] = [2, 13, 0];
 
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
     "store",
     "process_group",
     "functional",
@@ -19,6 +19,7 @@ const SOURCES: [&str; 11] = [
     "scaler",
     "device",
     "nccl_loader",
+    "unread",
 ];
 
 fn main() {

@@ -88,7 +88,11 @@ impl Report for Show {
         }
         if !self.scores.0.is_empty() {
             writeln!(out, "\nscores")?;
-            self.scores.human(out)?;
+            let mut table = Vec::new();
+            self.scores.human(&mut table)?;
+            for line in String::from_utf8_lossy(&table).lines() {
+                writeln!(out, "{}", format!("  {line}").trim_end())?;
+            }
         }
         writeln!(out, "\nhistory")?;
         for event in &self.events {

@@ -15,7 +15,7 @@ use super::eval::Progress;
 use super::eval::subject::{Subject, Which};
 use crate::checkpoint::tensors;
 use crate::eval::probe::{self, Fit, Probe, Split, Tried};
-use crate::eval::{self, Catalog, EvalError, EvalSet, Labels, Split as Part, Templates, batches};
+use crate::eval::{self, EvalError, EvalSet, Split as Part, batches};
 
 /// What to probe, and on what.
 #[derive(Debug, clap::Args)]
@@ -87,9 +87,7 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         files.catalog.clone_from(catalog);
         files.base = catalog.parent().unwrap_or(Path::new("")).to_owned();
     }
-    let catalog = Catalog::load(&files.catalog, &files.base)?;
-    let labels = Labels::load_if_there(&files.labels)?;
-    let templates = Templates::load_if_there(&files.templates)?;
+    let (catalog, labels, templates) = files.read()?;
     let open = |name: &String, part| {
         EvalSet::open_split(name, part, &catalog, &labels, &templates, eval::decoder())
     };

@@ -83,8 +83,7 @@ pub fn check(
     Ok(checked)
 }
 
-/// Whether the data of a set is simply not there, in contrast to what lies there broken.
-#[must_use]
+/// Whether a set could not be opened because its data is not there.
 pub fn is_missing(problem: &EvalError, catalog: &Catalog, set: &str) -> bool {
     match problem {
         EvalError::MissingFolder { .. } | EvalError::MissingFile { .. } => true,

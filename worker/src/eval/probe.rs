@@ -88,7 +88,6 @@ impl Probe {
     }
 
     /// Scores of the classes `[N, C]`.
-    #[must_use]
     pub fn scores(&self, features: &Tensor) -> Tensor {
         let kind = self.weights.kind();
         let f = features.size()[1];
@@ -97,7 +96,6 @@ impl Probe {
     }
 
     /// Weights `[C, F]` and intercepts `[C]`, as scikit-learn has them.
-    #[must_use]
     pub fn coefficients(&self) -> (Tensor, Tensor) {
         let f = self.weights.size()[0] - 1;
         (

@@ -6,6 +6,7 @@ mod color;
 mod decode;
 mod guard;
 mod jpeg;
+mod normalize;
 mod others;
 mod planes;
 mod resample;
@@ -19,11 +20,12 @@ pub use color::{Jitter, brightness, contrast, grayscale, hue, saturation, solari
 pub use decode::{DecodeError, Need, decode, decode_part};
 pub(crate) use guard::is_guarded;
 pub use jpeg::jpeg_is_vectorised;
+pub use normalize::{IMAGENET_MEAN, IMAGENET_STD, normalize_into, normalize_planes_into};
 pub use planes::Planes;
 pub use resample::{Filter, Rect, resize, resize_reduced};
 pub use transform::{
-    CROP_RATIO, IMAGENET_MEAN, IMAGENET_STD, center_crop, eval_picture, eval_transform,
-    horizontal_flip, normalize_into, normalize_planes_into, resize_shorter_side, sample_crop,
+    CROP_RATIO, center_crop, eval_picture, eval_transform, horizontal_flip, resize_shorter_side,
+    sample_crop,
 };
 pub use views::{ImageViews, Recipe, StrongRecipe, ViewPlan, ViewsError};
 pub use whole::{Format, ends_early};

@@ -1,15 +1,9 @@
-//! Geometry: crops, the evaluation transform, normalisation to tensors.
-
-use std::sync::LazyLock;
+//! Geometry: crops, the evaluation transform.
 
 use super::resample::crop;
-use super::{DecodeError, Filter, Picture, Planes, Rect, decode, resize};
+use super::{DecodeError, Filter, Picture, Planes, Rect, decode, normalize_into, resize};
 use crate::random::Stream;
 
-/// Mean of ImageNet's channels, in shares of 255.
-pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-/// Standard deviation of ImageNet's channels, in shares of 255.
-pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 /// Aspect ratios of random crops.
 pub const CROP_RATIO: (f64, f64) = (3.0 / 4.0, 4.0 / 3.0);
 
@@ -109,45 +103,4 @@ pub fn eval_transform(bytes: &[u8], size: usize) -> Result<Vec<f32>, DecodeError
     let mut out = vec![0.0; picture.data.len()];
     normalize_into(&picture, &mut out);
     Ok(out)
-}
-
-/// What each value of each channel becomes with ImageNet's mean and deviation taken out.
-static NORMALIZED: LazyLock<[[f32; 256]; 3]> = LazyLock::new(|| {
-    std::array::from_fn(|c| {
-        std::array::from_fn(|value| (value as f32 / 255.0 - IMAGENET_MEAN[c]) / IMAGENET_STD[c])
-    })
-});
-
-/// Pixels to `[3, height, width]` with ImageNet's mean and deviation taken out.
-///
-/// # Panics
-/// If `out` is not 3 x height x width long.
-pub fn normalize_into(picture: &Picture, out: &mut [f32]) {
-    let pixels = picture.width * picture.height;
-    assert_eq!(out.len(), 3 * pixels, "a picture of {pixels} pixels");
-    let planes = out.chunks_exact_mut(pixels.max(1));
-    for (c, (plane, table)) in planes.zip(NORMALIZED.iter()).enumerate() {
-        for (value, pixel) in plane.iter_mut().zip(picture.data.chunks_exact(3)) {
-            *value = table[usize::from(pixel[c])];
-        }
-    }
-}
-
-/// As [`normalize_into`], from planes.
-///
-/// # Panics
-/// If `out` is not as long as the planes.
-pub fn normalize_planes_into(planes: &Planes, out: &mut [f32]) {
-    assert_eq!(out.len(), planes.data.len(), "values of a picture");
-    let pixels = (planes.width * planes.height).max(1);
-    let channels = planes.data.chunks_exact(pixels);
-    for ((out, channel), table) in out
-        .chunks_exact_mut(pixels)
-        .zip(channels)
-        .zip(NORMALIZED.iter())
-    {
-        for (value, pixel) in out.iter_mut().zip(channel) {
-            *value = table[usize::from(*pixel)];
-        }
-    }
 }

@@ -142,7 +142,7 @@ impl ConvNext {
         trace::layer(|| "visual.stem".to_owned(), &x);
         let units = self.blocks.iter().map(|block| {
             let block = Rc::clone(block);
-            Unit::new(move |x| block.forward(x))
+            Unit::new(move |x, _| block.forward(x))
         });
         let x = run(&x, units.collect(), plan, false, pass)?;
         self.norm

@@ -9,7 +9,8 @@
 use std::sync::LazyLock;
 
 use tch::{Device, Kind, Tensor};
-use tch_distributed::autocast_kind;
+use tch_distributed::unread::Product;
+use tch_distributed::{autocast_kind, unread_linear};
 
 use super::Result;
 
@@ -41,19 +42,42 @@ static IS_INTEL: LazyLock<bool> = LazyLock::new(|| {
 /// others on each make as well.)
 pub(super) fn dense(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if by_convolution(x, weight)? {
-        let shape = x.size();
-        let (n, k) = weight.size2()?;
-        // The rows are pixels of one image in the order of channels-last, which copies nothing.
-        let image = x.f_reshape([1, -1, 1, k])?.f_permute([0, 3, 1, 2])?;
-        let kernel = weight.f_view([n, k, 1, 1])?;
-        let y = image.f_conv2d(&kernel, bias, [1, 1], [0, 0], [1, 1], 1)?;
-        let mut shape = shape;
-        if let Some(last) = shape.last_mut() {
-            *last = n;
-        }
-        return Ok(y.f_permute([0, 2, 3, 1])?.f_reshape(shape)?);
+        return by_convolving(x, weight, bias);
     }
     Ok(x.f_linear(weight, bias)?)
+}
+
+fn by_convolving(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let shape = x.size();
+    let (n, k) = weight.size2()?;
+    // The rows are pixels of one image in the order of channels-last, which copies nothing.
+    let image = x.f_reshape([1, -1, 1, k])?.f_permute([0, 3, 1, 2])?;
+    let kernel = weight.f_view([n, k, 1, 1])?;
+    let y = image.f_conv2d(&kernel, bias, [1, 1], [0, 0], [1, 1], 1)?;
+    let mut shape = shape;
+    if let Some(last) = shape.last_mut() {
+        *last = n;
+    }
+    Ok(y.f_permute([0, 2, 3, 1])?.f_reshape(shape)?)
+}
+
+/// A tensor of the shape and with the gradient of [`dense`], to the bit, whose values are left out where that
+/// can be.
+pub(super) fn dense_unread(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let Some(bias) = bias.filter(|_| x.is_contiguous()) else {
+        return dense(x, weight, bias);
+    };
+    if by_convolution(x, weight)? {
+        return Ok(unread_linear(x, weight, bias, Product::Convolution)?);
+    }
+    match autocast_kind(x.device())? {
+        // As autocast casts what it gives to a product.
+        Some(kind) if x.f_kind()? != Kind::Double => {
+            let [x, weight, bias] = [x, weight, bias].map(|t| t.f_to_kind(kind));
+            Ok(unread_linear(&x?, &weight?, &bias?, Product::Matrix)?)
+        }
+        _ => Ok(unread_linear(x, weight, bias, Product::Matrix)?),
+    }
 }
 
 fn by_convolution(x: &Tensor, weight: &Tensor) -> Result<bool> {
@@ -69,4 +93,64 @@ fn by_convolution(x: &Tensor, weight: &Tensor) -> Result<bool> {
     let rows = x.numel() as i64 / k.max(1);
     let large = rows >= LEAST_ROWS && n >= LEAST_WIDTH && k >= LEAST_WIDTH;
     Ok(large && autocast_kind(Device::Cpu)?.is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use tch_distributed::autocast;
+
+    use super::*;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn leaf(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, CPU).set_requires_grad(true)
+    }
+
+    /// Gradients of `[x, weight, bias]` for the output's gradient `dy`.
+    fn gradients(leaves: &[Tensor; 3], dy: &Tensor, f: impl Fn(&Tensor) -> Tensor) -> Vec<Tensor> {
+        // Hidden values come out of another layer, as in a block.
+        let y = f(&leaves[0].relu());
+        assert_eq!(y.size(), dy.size());
+        assert_eq!(y.kind(), dy.kind());
+        Tensor::run_backward(&[(y * dy).sum(Kind::Float)], leaves, false, false)
+    }
+
+    #[test]
+    fn what_nobody_reads_has_the_same_gradient_to_the_bit() {
+        let _turn = crate::model::tests::turn();
+        for shape in [&[4, 197, 768][..], &[36, 13, 512], &[5, 320], &[130, 3, 7]] {
+            let (&width, rows) = shape.split_last().unwrap();
+            let leaves = [leaf(shape), leaf(&[256, width]), leaf(&[256])];
+            let dy = Tensor::randn([rows, &[256]].concat(), CPU);
+            let [_, weight, bias] = &leaves;
+            let all = |dy: &Tensor| {
+                let read = gradients(&leaves, dy, |x| dense(x, weight, Some(bias)).unwrap());
+                let unread = |x: &Tensor| dense_unread(x, weight, Some(bias)).unwrap();
+                assert_eq!(read, gradients(&leaves, dy, unread), "{shape:?}");
+                let values = tch::no_grad(|| unread(&leaves[0]));
+                assert_eq!(values.abs().max().double_value(&[]), 0.0);
+            };
+            all(&dy);
+            autocast(Device::Cpu, Kind::BFloat16, || {
+                all(&dy.to_kind(Kind::BFloat16))
+            })
+            .unwrap();
+        }
+    }
+
+    #[test]
+    fn and_so_where_products_are_convolutions() {
+        let _turn = crate::model::tests::turn();
+        let leaves = [leaf(&[3, 50, 256]), leaf(&[320, 256]), leaf(&[320])];
+        let [_, weight, bias] = &leaves;
+        let dy = Tensor::randn([3, 50, 320], CPU);
+        let read = gradients(&leaves, &dy, |x| {
+            by_convolving(x, weight, Some(bias)).unwrap()
+        });
+        let unread = gradients(&leaves, &dy, |x| {
+            unread_linear(x, weight, bias, Product::Convolution).unwrap()
+        });
+        assert_eq!(read, unread);
+    }
 }

@@ -134,7 +134,7 @@ impl ResNet50 {
         trace::layer(|| "visual.maxpool".to_owned(), &x);
         let units = self.blocks.iter().map(|block| {
             let block = Rc::clone(block);
-            Unit::new(move |x| block.forward(x, pass))
+            Unit::new(move |x, _| block.forward(x, pass))
         });
         let x = run(&x, units.collect(), plan, false, pass)?;
         Ok(x.f_mean_dim([2i64, 3].as_slice(), false, None)?)

@@ -8,21 +8,30 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use tch::Tensor;
-use tch_distributed::try_checkpoint;
+use tch_distributed::{output_is_unread, try_checkpoint};
 
 use super::options::Options;
 use super::pass::Pass;
 use super::{Error, Result};
 
+/// What becomes of a block's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// It is used.
+    Read,
+    /// It was computed before: only gradients are asked of it, and its values need not be there.
+    Unread,
+}
+
 /// What a block does.
-type Run = dyn Fn(&Tensor) -> Result<Tensor>;
+type Run = dyn Fn(&Tensor, Output) -> Result<Tensor>;
 
 /// One block of a tower.
 #[derive(Clone)]
 pub(super) struct Unit(Rc<Run>);
 
 impl Unit {
-    pub(super) fn new(run: impl Fn(&Tensor) -> Result<Tensor> + 'static) -> Self {
+    pub(super) fn new(run: impl Fn(&Tensor, Output) -> Result<Tensor> + 'static) -> Self {
         Self(Rc::new(run))
     }
 }
@@ -70,15 +79,17 @@ pub(super) fn run(
         let units = units.get(range).unwrap_or_default();
         if !again {
             for unit in units {
-                x = (unit.0)(&x)?;
+                x = (unit.0)(&x, Output::Read)?;
             }
             continue;
         }
         let units = units.to_vec();
         let outputs = try_checkpoint(&[x], random, move |inputs| {
             let mut x = inputs[0].shallow_clone();
-            for unit in &units {
-                x = (unit.0)(&x)?;
+            for (i, unit) in units.iter().enumerate() {
+                let unread = i + 1 == units.len() && output_is_unread();
+                let output = if unread { Output::Unread } else { Output::Read };
+                x = (unit.0)(&x, output)?;
             }
             Ok(vec![x])
         })?;

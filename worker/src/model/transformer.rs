@@ -10,7 +10,7 @@ use super::Result;
 use super::builder::Scope;
 use super::layers::{Activation, LayerNorm, Linear};
 use super::pass::Pass;
-use super::segments::{Cost, Plan, Unit, run};
+use super::segments::{Cost, Output, Plan, Unit, run};
 use super::trace;
 
 /// Which tokens attend to which.
@@ -195,33 +195,38 @@ impl Block {
         }
     }
 
-    fn mlp(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2
-            .forward(&self.activation.forward(self.fc1.forward(x)?)?)
+    fn mlp(&self, x: &Tensor, output: Output) -> Result<Tensor> {
+        let hidden = self.activation.forward(self.fc1.forward(x)?)?;
+        match output {
+            Output::Read => self.fc2.forward(&hidden),
+            Output::Unread => self.fc2.forward_unread(&hidden),
+        }
     }
 
     /// `[N, L, D]` to `[N, L, D]`.
-    fn forward(&self, x: &Tensor, attend: Attend, noise: Noise) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, attend: Attend, noise: Noise, output: Output) -> Result<Tensor> {
         let x = noise.input(x)?;
         let x = noise.join(
             &x,
             &self.attention.forward(&self.norm1.forward(&x)?, attend)?,
         )?;
-        self.second(&x, noise)
+        self.second(&x, noise, output)
     }
 
     /// The same at one token of each sequence: `[N, L, D]` to `[N, D]`.
-    fn forward_at(&self, x: &Tensor, at: At<'_>, noise: Noise) -> Result<Tensor> {
+    fn forward_at(&self, x: &Tensor, at: At<'_>, noise: Noise, output: Output) -> Result<Tensor> {
         let x = noise.input(x)?;
         let y = self.attention.forward_at(&self.norm1.forward(&x)?, &at)?;
         let x = noise.join(&at.pick(&x)?, &y)?;
-        self.second(&x, noise)
+        self.second(&x, noise, output)
     }
 
     /// `x + mlp(norm(x))`, which is the block's output.
-    fn second(&self, x: &Tensor, noise: Noise) -> Result<Tensor> {
-        let y = noise.join(x, &self.mlp(&self.norm2.forward(x)?)?)?;
-        trace::layer(|| self.name.clone(), &y);
+    fn second(&self, x: &Tensor, noise: Noise, output: Output) -> Result<Tensor> {
+        let y = noise.join(x, &self.mlp(&self.norm2.forward(x)?, output)?)?;
+        if output == Output::Read {
+            trace::layer(|| self.name.clone(), &y);
+        }
         Ok(y)
     }
 }
@@ -261,14 +266,16 @@ impl Blocks {
         let mut units: Vec<Unit> = Vec::with_capacity(self.0.len());
         for block in before {
             let block = Rc::clone(block);
-            units.push(Unit::new(move |x| block.forward(x, attend, noise)));
+            units.push(Unit::new(move |x, output| {
+                block.forward(x, attend, noise, output)
+            }));
         }
         let last = Rc::clone(last);
         units.push(match at {
-            At::First => Unit::new(move |x| last.forward_at(x, At::First, noise)),
+            At::First => Unit::new(move |x, output| last.forward_at(x, At::First, noise, output)),
             At::Index(index) => {
                 let index = index.shallow_clone();
-                Unit::new(move |x| last.forward_at(x, At::Index(&index), noise))
+                Unit::new(move |x, output| last.forward_at(x, At::Index(&index), noise, output))
             }
         });
         run(x, units, plan, !noise.is_none(), pass)

@@ -29,6 +29,7 @@ unsafe extern "C" {
 
 thread_local! {
     static RECOMPUTING: Cell<bool> = const { Cell::new(false) };
+    static UNREAD: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether the code that asks is being run again for the backward pass, by [`checkpoint`] or
@@ -36,6 +37,13 @@ thread_local! {
 /// asks this.
 pub fn is_recomputing() -> bool {
     RECOMPUTING.get()
+}
+
+/// Whether the segment that the code which asks is directly part of is being run again: the values of its
+/// outputs are known then, and nobody reads these; only their gradients are asked. A segment in a segment
+/// that is being run again has its outputs read the first time, as what follows it takes them.
+pub fn output_is_unread() -> bool {
+    UNREAD.get()
 }
 
 type Closure = Box<dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>>;
@@ -126,6 +134,7 @@ extern "C" fn run(
     let before = RECOMPUTING.get();
     // A first run inside a second one is part of the second.
     RECOMPUTING.set(before || recompute);
+    let unread_before = UNREAD.replace(recompute);
     let result = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the closure lives until `drop_closure`; the shim passes `n` live tensors, of which the
         // clones are counted references.
@@ -139,6 +148,7 @@ extern "C" fn run(
         f(&inputs.collect::<Vec<_>>())
     }));
     RECOMPUTING.set(before);
+    UNREAD.set(unread_before);
     let error = match result {
         Ok(Ok(tensors)) => {
             for mut t in tensors {

@@ -6,7 +6,7 @@
 //! - [`Ddp`]: gradients averaged by c10d's reducer, in buckets, beside the backward pass, in an order that
 //!   does not depend on how long the process has lived.
 //! - [`sync_batch_norm`]: batch normalisation over the batches of all ranks.
-//! - [`checkpoint()`]: activation checkpointing over a closure.
+//! - [`checkpoint()`]: activation checkpointing over a closure; [`unread_linear`] for its last layer.
 //! - [`autocast`] and [`GradScaler`]: mixed precision with a type of one's choice.
 //! - [`AdamW`], [`optim`], [`rng`], [`cuda`], [`device`]; NCCL by [`ProcessGroup::nccl`].
 //!
@@ -54,10 +54,11 @@ pub mod rng;
 pub mod scaler;
 pub mod store;
 mod tensor;
+pub mod unread;
 
 pub use amp::{autocast, autocast_kind, without_autocast};
 pub use batch_norm::sync_batch_norm;
-pub use checkpoint::{checkpoint, is_recomputing, try_checkpoint};
+pub use checkpoint::{checkpoint, is_recomputing, output_is_unread, try_checkpoint};
 pub use ddp::{Ddp, DdpOptions};
 pub use error::{Error, Result};
 pub use nccl::NcclOptions;
@@ -65,3 +66,4 @@ pub use optim::{AdamW, Hyper};
 pub use process_group::{Endpoint, GlooOptions, ProcessGroup, ReduceOp};
 pub use scaler::{GradScaler, ScalerState, Step};
 pub use store::Store;
+pub use unread::unread_linear;

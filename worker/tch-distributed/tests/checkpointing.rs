@@ -9,7 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use common::*;
 use tch::{Device, Kind, Tensor, no_grad};
 use tch_distributed::{
-    Error, autocast, checkpoint, is_recomputing, rng, sync_batch_norm, try_checkpoint,
+    Error, autocast, checkpoint, is_recomputing, output_is_unread, rng, sync_batch_norm,
+    try_checkpoint,
 };
 
 fn leaf(shape: &[i64], seed: u64) -> Tensor {
@@ -169,6 +170,34 @@ fn runs_are_told_apart_and_counted() {
         1,
         "the closure is dropped with the graph"
     );
+}
+
+/// Of a segment in a segment that is run again the output is read the first time, but not the second.
+#[test]
+fn outputs_are_unread_where_they_are_known() {
+    let _alone = alone();
+    let x = leaf(&[3], 1);
+    let seen = Rc::new(std::cell::RefCell::new(Vec::new()));
+    let (outer_seen, inner_seen) = (Rc::clone(&seen), Rc::clone(&seen));
+    let y = checkpoint(&[x.shallow_clone()], false, move |t| {
+        let inner_seen = Rc::clone(&inner_seen);
+        let inner = checkpoint(t, false, move |t| {
+            inner_seen.borrow_mut().push(("inner", output_is_unread()));
+            vec![t[0].square()]
+        });
+        outer_seen.borrow_mut().push(("outer", output_is_unread()));
+        vec![inner.unwrap().remove(0).square()]
+    });
+    y.unwrap().remove(0).sum(Kind::Float).backward();
+    let want = [
+        ("inner", false),
+        ("outer", false),
+        ("inner", false),
+        ("outer", true),
+        ("inner", true),
+    ];
+    assert_eq!(*seen.borrow(), want);
+    assert!(!output_is_unread());
 }
 
 #[test]

@@ -67,9 +67,20 @@ pub(crate) struct Grammar {
 /// Inputs do not grow beyond this.
 const LONGEST: usize = 1 << 16;
 
-/// A new input out of old ones.
-pub(crate) fn mutate(dice: &mut Dice, grammar: &Grammar, corpus: &[Vec<u8>]) -> Vec<u8> {
-    let mut input = dice.pick(corpus).clone();
+/// A new input out of old ones, of which the first so many are good files: every other input is made of one,
+/// since what is made of broken ones seldom gets far into a reader.
+pub(crate) fn mutate(
+    dice: &mut Dice,
+    grammar: &Grammar,
+    corpus: &[Vec<u8>],
+    good: usize,
+) -> Vec<u8> {
+    let from = if dice.below(2) == 0 {
+        &corpus[..good]
+    } else {
+        corpus
+    };
+    let mut input = dice.pick(from).clone();
     for _ in 0..1 << dice.below(4) {
         if dice.below(4) == 0 {
             pieces(dice, grammar, corpus, &mut input);

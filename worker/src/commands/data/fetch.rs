@@ -44,7 +44,7 @@ struct List {
     /// The list as it is published, a .tsv.
     #[arg(value_name = "LIST")]
     list: PathBuf,
-    /// Folder for images and metadata; one that a fetch was begun in is gone on with.
+    /// Folder for images and metadata; a fetch that was begun there goes on.
     #[arg(value_name = "FOLDER")]
     folder: PathBuf,
     /// Make images smaller, if they are larger, so that the shorter side has this many pixels.

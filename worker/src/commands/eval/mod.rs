@@ -23,9 +23,7 @@ use rocket_common::error::Error;
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Experiment;
 
-use crate::eval::{
-    self, ClassifierCache, Details, Labels, Scorer, Settings, Shard, Stage, Templates, ZeroShot,
-};
+use crate::eval::{self, ClassifierCache, Details, Scorer, Settings, Shard, Stage, ZeroShot};
 use subject::{About, Which};
 
 /// What to score, and on what.
@@ -68,7 +66,7 @@ pub fn run(args: &Args) -> Result<ExitKind> {
         return job::run();
     }
     let about = args.which.about()?;
-    let files = files(args, &about)?;
+    let files = files(args, &about);
     let opened = open(args, &files, &about.experiment)?;
     let subject = about.load(&args.which, args.output.as_deref())?;
     for (set, why) in &opened.left_out {
@@ -127,22 +125,21 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     Ok(ExitKind::Ok)
 }
 
-fn files(args: &Args, about: &About) -> Result<sets::Files> {
+fn files(args: &Args, about: &About) -> sets::Files {
     let mut files = about.files();
     if let Some(catalog) = &args.catalog {
         files.catalog.clone_from(catalog);
         files.base = catalog.parent().unwrap_or(Path::new("")).to_owned();
     }
-    // What was named must be there.
-    if let Some(given) = &args.labels {
-        Labels::load(given)?;
-        files.labels.clone_from(given);
+    for (given, file) in [
+        (&args.labels, &mut files.labels),
+        (&args.templates, &mut files.templates),
+    ] {
+        if let Some(given) = given {
+            *file = sets::Names::given(given);
+        }
     }
-    if let Some(given) = &args.templates {
-        Templates::load(given)?;
-        files.templates.clone_from(given);
-    }
-    Ok(files)
+    files
 }
 
 fn open(args: &Args, files: &sets::Files, experiment: &Experiment) -> Result<sets::Opened> {

@@ -7,7 +7,8 @@ use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Eval;
 use rocket_common::run_dir::suggest;
 
-use crate::eval::{self, Catalog, EvalError, EvalSet, Labels, Templates, check};
+use crate::eval::check::is_missing;
+use crate::eval::{self, Catalog, EvalError, EvalSet, Labels, Templates};
 
 /// The name of the choice of every set.
 pub(in crate::commands) const ALL: &str = "all";
@@ -19,10 +20,32 @@ pub(in crate::commands) struct Files {
     pub(in crate::commands) catalog: PathBuf,
     /// Where its relative paths begin.
     pub(in crate::commands) base: PathBuf,
-    /// Class names, if the file is there; behind it are those that the worker carries.
-    pub(in crate::commands) labels: PathBuf,
-    /// Prompts, likewise.
-    pub(in crate::commands) templates: PathBuf,
+    /// Class names.
+    pub(in crate::commands) labels: Names,
+    /// Prompts.
+    pub(in crate::commands) templates: Names,
+}
+
+/// A file of class names or prompts; what it lacks is taken from the published ones.
+#[derive(Debug, Clone)]
+pub(in crate::commands) struct Names {
+    file: PathBuf,
+    /// Whether somebody named it: then it must be there.
+    given: bool,
+}
+
+impl Names {
+    /// A file that was named on the command line.
+    pub(in crate::commands) fn given(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            given: true,
+        }
+    }
+
+    fn usual(file: PathBuf) -> Self {
+        Self { file, given: false }
+    }
 }
 
 impl Files {
@@ -32,9 +55,28 @@ impl Files {
         Self {
             catalog: pin.join(&eval.catalog),
             base: repo.to_owned(),
-            labels: pin.join(&eval.labels),
-            templates: pin.join(&eval.templates),
+            labels: Names::usual(pin.join(&eval.labels)),
+            templates: Names::usual(pin.join(&eval.templates)),
         }
+    }
+}
+
+impl Files {
+    /// Reads all of them.
+    ///
+    /// # Errors
+    /// One that must be there is not, or is not in its form.
+    pub(in crate::commands) fn read(&self) -> Result<(Catalog, Labels, Templates), EvalError> {
+        let catalog = Catalog::load(&self.catalog, &self.base)?;
+        let labels = match &self.labels {
+            Names { file, given: true } => Labels::load(file)?,
+            Names { file, .. } => Labels::load_if_there(file)?,
+        };
+        let templates = match &self.templates {
+            Names { file, given: true } => Templates::load(file)?,
+            Names { file, .. } => Templates::load_if_there(file)?,
+        };
+        Ok((catalog, labels, templates))
     }
 }
 
@@ -55,9 +97,7 @@ pub(in crate::commands) fn open(
     names: &[String],
     ready_only: bool,
 ) -> Result<Opened> {
-    let catalog = Catalog::load(&files.catalog, &files.base)?;
-    let labels = Labels::load_if_there(&files.labels)?;
-    let templates = Templates::load_if_there(&files.templates)?;
+    let (catalog, labels, templates) = files.read()?;
     let known = || catalog.entries().iter().map(|entry| entry.name.clone());
     let all = names == [ALL];
     let names: Vec<String> = if all {
@@ -106,10 +146,10 @@ pub(in crate::commands) fn open(
     Ok(opened)
 }
 
-/// Whether a set has simply not been fetched, or not been described here.
-fn is_not_there(problem: &EvalError, catalog: &Catalog, name: &str) -> bool {
+/// Whether a set has simply not been fetched or described, in contrast to one that lies there broken.
+fn is_not_there(problem: &EvalError, catalog: &Catalog, set: &str) -> bool {
     matches!(
         problem,
         EvalError::UnknownSet { .. } | EvalError::NotListed { .. }
-    ) || check::is_missing(problem, catalog, name)
+    ) || is_missing(problem, catalog, set)
 }

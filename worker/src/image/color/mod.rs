@@ -141,6 +141,18 @@ fn of_255(share: f32) -> i32 {
     whole - i32::from(above < share)
 }
 
+/// All bits of a condition, to choose with [`pick`]: a comparison that stays one, however the compiler would
+/// like to branch on it or look it up, so that many pixels go through at once.
+#[inline(always)]
+fn mask(condition: bool) -> i32 {
+    -i32::from(condition)
+}
+
+#[inline(always)]
+fn pick(mask: i32, yes: i32, no: i32) -> i32 {
+    no ^ ((yes ^ no) & mask)
+}
+
 /// Pillow's conversion mixes single and double precision. Everything here is in single precision and without
 /// branches, so that it is done for many pixels at once; the results are the same for all colours, which the
 /// tests go through.
@@ -154,15 +166,11 @@ fn to_hsv(r: i32, g: i32, b: i32) -> [i32; 3] {
     let saturation = range / max.max(1) as f32;
     let below = (max - middle) as f32 / range.max(1.0);
     // Sectors of 60 degrees around red, green and blue, and on which side of them the hue lies.
-    let (center, up) = if r == max {
-        (0.0, b == min)
-    } else if g == max {
-        (2.0, r == min)
-    } else {
-        (4.0, g == min)
-    };
-    let side = if up { 1.0f32 } else { -1.0 };
-    let hue = (center + side) - side * below;
+    let (red, green) = (mask(r == max), mask(g == max));
+    let center = pick(red, 0, pick(green, 2, 4));
+    let behind = pick(red, b, pick(green, r, g));
+    let side = pick(mask(behind == min), 1, -1);
+    let hue = (center + side) as f32 - side as f32 * below;
     let turned = hue / 6.0;
     let turned = if hue < 0.0 { 1.0 + turned } else { turned };
     [of_255(turned), of_255(saturation), max]
@@ -175,36 +183,18 @@ fn to_rgb(h: i32, s: i32, v: i32) -> [i32; 3] {
     let sector = cut((6 * h) as f32 * BY_255 + 0.5 * BY_255);
     let part = 6 * h - 255 * sector;
     // Rising in even sectors, falling in odd ones.
-    let part = if sector & 1 == 1 { part } else { 255 - part };
+    let part = pick(mask(sector & 1 == 1), part, 255 - part);
     // Numerators below 2^24, which single precision holds exactly.
     let between = cut((v * (65025 - s * part)) as f32 * BY_255_SQUARED + 0.5);
     let least = cut((v * (255 - s)) as f32 * BY_255 + 0.5);
-    let among = |top: [i32; 2], low: [i32; 2]| {
-        let low = if sector == low[0] || sector == low[1] {
-            least
-        } else {
-            between
-        };
-        if sector == top[0] || sector == top[1] {
-            v
-        } else {
-            low
-        }
-    };
+    let either = |a: i32, b: i32| mask(sector == a) | mask(sector == b);
     // A hue of 255 is that of 0, in sector 6, where what rises has not begun to.
-    let red = if sector == 6 {
-        v
-    } else {
-        among([0, 5], [2, 3])
-    };
+    let last = mask(sector == 6);
+    let among = |top: i32, low: i32| pick(top, v, pick(low, least, between));
     [
-        red,
-        among([1, 2], [4, 5]),
-        if sector == 6 {
-            least
-        } else {
-            among([3, 4], [0, 1])
-        },
+        among(either(0, 5) | last, either(2, 3)),
+        among(either(1, 2), either(4, 5)),
+        among(either(3, 4), either(0, 1) | last),
     ]
 }
 

@@ -18,7 +18,7 @@ mod towers;
 const SIDE: i64 = 32;
 
 /// Tests that draw from the process's generator take turns, each on one thread.
-fn turn() -> MutexGuard<'static, ()> {
+pub(super) fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     tch::set_num_threads(1);
