@@ -126,7 +126,7 @@ fn a_run_is_evaluated_on_request_by_its_own_programs_and_once() {
     assert_eq!(status["main_score"], "shapes/z_top1", "{status:#}");
     let shown = project.rocket(&["show", &run]).ok();
     assert!(
-        shown.contains("\nscores\nstep 10: 2 sets, percent\n"),
+        shown.contains("\nscores\n  step 10: 2 sets, percent\n"),
         "{shown}"
     );
     let page = project.path().join("report.html");

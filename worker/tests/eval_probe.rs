@@ -208,7 +208,13 @@ fn a_set_is_probed_and_its_features_are_kept() {
         fs::copy(data.join(file), pin.join(file)).expect("copied");
     }
     // The probe is fitted to what it is scored on: it must get most of it right.
-    let entry = |train: Option<&str>| json!({"path": data.join("eval"), "type": "imagefolder", "train": train, "test": "val"});
+    let entry = |train: Option<&str>| {
+        let mut entry = json!({"path": data.join("eval"), "type": "imagefolder", "test": "val"});
+        if let Some(train) = train {
+            entry["train"] = train.into();
+        }
+        entry
+    };
     write_json(
         &pin.join("dataset_catalog.json"),
         &json!({"tiny": entry(Some("val"))}),
