@@ -145,6 +145,10 @@ fn a_trainer_in_python_agrees_to_a_stop_and_its_losses_come_out_again_to_the_bit
         status["step"].as_u64() >= Some(19)
     });
     project.rocket(&["preempt", &stopped]).ok();
+    // The request reaches the ranks by way of the supervisor: let go sooner, and they run to the end without it.
+    wait("the request", || {
+        dir.join("attempts/000/control.json").exists()
+    });
     fs::remove_file(project.path().join("runs/hold")).expect("removed");
     project.finished(&stopped);
     let status = project.status(&stopped);

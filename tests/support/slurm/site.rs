@@ -116,7 +116,11 @@ impl Site {
     /// # Panics
     /// It names none.
     pub fn run(&self, output: &Output) -> Run<'_> {
-        let id = run_id(&output.ok());
+        self.named(run_id(&output.ok()))
+    }
+
+    /// The run of an id.
+    pub fn named(&self, id: String) -> Run<'_> {
         Run {
             dir: self.project.path().join("runs").join(&id),
             id,
