@@ -50,6 +50,7 @@ fn every_command_works() {
         "export",
         "import-run",
         "gc",
+        "eval",
     ] {
         let needed = format!("rocket {needed} ");
         assert!(
@@ -60,7 +61,14 @@ fn every_command_works() {
         );
     }
 
-    for needed in ["convert", "data prepare", "data check"] {
+    for needed in [
+        "convert",
+        "data prepare",
+        "data check",
+        "eval",
+        "retrieval",
+        "probe",
+    ] {
         let needed = format!("rocket-worker {needed} ");
         assert!(
             commands.iter().any(|command| command.contains(&needed)),

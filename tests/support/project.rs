@@ -284,7 +284,7 @@ impl Project {
                 labels.push(name);
             }
         }
-        let samples: Vec<npy::Sample<'_>> = samples
+        let samples: Vec<(&str, Vec<String>)> = samples
             .iter()
             .map(|(file, captions)| (file.as_str(), captions.clone()))
             .collect();
@@ -293,8 +293,19 @@ impl Project {
             npy::object_array(&samples),
         )
         .expect("npy written");
+        // The same captions as COCO has them.
+        let (mut images, mut annotations) = (Vec::new(), Vec::new());
+        for (id, (file, captions)) in samples.iter().enumerate() {
+            images.push(json!({"id": id, "file_name": file}));
+            let captions = captions.iter();
+            annotations.extend(captions.map(|text| json!({"image_id": id, "caption": text})));
+        }
+        self.write(
+            "data/captions.json",
+            &json!({"images": images, "annotations": annotations}).to_string(),
+        );
         let folder = self.path.join("data/shapes");
-        let catalog = json!({"shapes": {"path": folder, "type": "imagefolder", "test": "test"}});
+        let catalog = json!({"shapes": {"path": folder, "type": "imagefolder", "train": "test", "test": "test"}});
         self.write("dataset_catalog.json", &format!("{catalog:#}\n"));
         self.write("labels.json", &format!("{:#}\n", json!({"shapes": labels})));
         self.write(
