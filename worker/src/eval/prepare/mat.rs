@@ -193,6 +193,8 @@ fn matrix(bytes: &[u8], depth: usize) -> Result<(String, Mat), String> {
                 })
                 .collect();
             rest = after;
+            // Structs without fields take no bytes, however many there are said to be.
+            let count = if fields.is_empty() { 0 } else { count };
             let mut items = Vec::new();
             for _ in 0..count {
                 let mut item = Vec::new();
