@@ -3,14 +3,17 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::image::{DecodeError, Need, Picture, decode_part};
+use crate::image::{DecodeError, Format, Need, Picture, decode_part};
 
 /// Bytes of files and pictures that the threads of a process hold at one time: some hundred photos, or one
 /// that is larger alone.
 pub(super) const DECODE_MEMORY: u64 = 1 << 30;
 
-/// Bytes that decoding takes per pixel, at most: its red, green and blue, and as much again for the decoder.
-pub(super) const BYTES_PER_PIXEL: u64 = 6;
+/// Bytes that a file and its picture take while it is decoded, at most.
+pub(super) fn decode_bytes(file: &[u8], width: usize, height: usize) -> u64 {
+    let per_pixel = Format::of(file).map_or(0, Format::decode_bytes_per_pixel);
+    (width * height) as u64 * per_pixel + file.len() as u64
+}
 
 /// So many bytes may be in use.
 #[derive(Debug)]
@@ -58,8 +61,7 @@ impl Budget {
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<(Picture, Share<'_>), DecodeError> {
         let mut share = None;
         let mut need = |width: usize, height: usize| {
-            let pixels = (width * height) as u64;
-            share = Some(self.take(pixels * BYTES_PER_PIXEL + bytes.len() as u64));
+            share = Some(self.take(decode_bytes(bytes, width, height)));
             Need::all(height)
         };
         let decoded = catch_unwind(AssertUnwindSafe(|| decode_part(bytes, &mut need)));

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::budget::{BYTES_PER_PIXEL, Budget, Share};
+use super::budget::{Budget, Share, decode_bytes};
 use super::order::{GlobalPosition, Order};
 use super::source::Source;
 use crate::image::{ImageViews, Need, Picture, ViewPlan, decode_part, normalize_planes_into};
@@ -97,8 +97,7 @@ impl Maker {
         };
         let seed = self.order.seed;
         let mut need = |width: usize, height: usize| {
-            let pixels = (width * height) as u64;
-            let share = self.budget.take(pixels * BYTES_PER_PIXEL + ready.bytes);
+            let share = self.budget.take(decode_bytes(&file, width, height));
             ready._share = Some(share);
             ready.whole = (width, height);
             ready.plans = self.images.plan(width, height, seed, epoch, sample);

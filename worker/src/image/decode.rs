@@ -7,6 +7,7 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType};
 
 use super::guard::guarded;
+use super::whole::Format;
 use super::{Picture, jpeg, others};
 
 /// Why bytes are no picture.
@@ -94,28 +95,14 @@ pub fn decode_part(
     bytes: &[u8],
     need: impl FnOnce(usize, usize) -> Need,
 ) -> Result<Picture, DecodeError> {
-    match bytes {
-        [] => Err(DecodeError::Empty),
-        [0xFF, 0xD8, ..] => jpeg::decode(bytes, need),
-        [0x89, b'P', b'N', b'G', ..] => guarded("PNG", || decode_png(bytes, need)),
-        [b'G', b'I', b'F', b'8', ..] => guarded("GIF", || decode_gif(bytes, need)),
-        [b'B', b'M', ..] => guarded("BMP", || others::decode_bmp(bytes, need)),
-        [
-            b'R',
-            b'I',
-            b'F',
-            b'F',
-            _,
-            _,
-            _,
-            _,
-            b'W',
-            b'E',
-            b'B',
-            b'P',
-            ..,
-        ] => guarded("WebP", || others::decode_webp(bytes, need)),
-        _ => {
+    match Format::of(bytes) {
+        Some(Format::Jpeg) => jpeg::decode(bytes, need),
+        Some(Format::Png) => guarded("PNG", || decode_png(bytes, need)),
+        Some(Format::Gif) => guarded("GIF", || decode_gif(bytes, need)),
+        Some(Format::Bmp) => guarded("BMP", || others::decode_bmp(bytes, need)),
+        Some(Format::WebP) => guarded("WebP", || others::decode_webp(bytes, need)),
+        None if bytes.is_empty() => Err(DecodeError::Empty),
+        None => {
             let start: Vec<String> = bytes.iter().take(4).map(|b| format!("{b:02x}")).collect();
             Err(DecodeError::Unknown(start.join(" ")))
         }

@@ -44,6 +44,20 @@ impl Format {
         }
     }
 
+    /// Bytes that decoding a file of it takes per pixel, at most: three of the picture, and those of the decoder.
+    #[must_use]
+    pub(crate) fn decode_bytes_per_pixel(self) -> u64 {
+        3 + match self {
+            Self::Jpeg => 3,
+            Self::Gif => 1,
+            Self::Bmp => 4,
+            // Four channels of 16 bits.
+            Self::Png => 8,
+            // The lossless form: its own four bytes, and four that it gives.
+            Self::WebP => 8,
+        }
+    }
+
     /// Its usual name.
     #[must_use]
     pub fn name(self) -> &'static str {
