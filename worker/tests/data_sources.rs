@@ -253,12 +253,18 @@ fn wrong_lists_are_one_clear_error() {
             Dataset::Yfcc15m,
             yfcc(&[(1, "t", "d"), (12345678, "a\0b", "")]),
         ),
+        // numpy's text `a\0b`, which was once taken for `a`.
+        ("numpy.pkl", Dataset::Yfcc15m, [
+            b"\x80\x04](J\x4e\x61\xbc\0cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x02\0\0\0U3\x89\x88\x87R".as_slice(),
+            b"(K\x03X\x01\0\0\0<NNNJ\x0c\0\0\0J\x04\0\0\0K\x08tb",
+            b"C\x0ca\0\0\0\0\0\0\0b\0\0\0\x86RX\0\0\0\0\x87e.",
+        ].concat()),
         ("nowhere.pkl", Dataset::Yfcc15m, yfcc(&[(1, "t", "d")])),
         ("empty.pkl", Dataset::Yfcc15m, b"\x80\x04].".to_vec()),
         (
             "up.npy",
             Dataset::Cc3m,
-            npy(&[("../x.jpg".into(), vec!["x".into()])]),
+            npy(&[("../x.jpg", vec!["x".into()])]),
         ),
         (
             "a.json",

@@ -185,8 +185,8 @@ fn column_of_objects(pickled: &[u8]) -> Result<Column, NpyError> {
         })
 }
 
-/// Characters of four bytes each, filled up with zeros.
-fn fixed_text(bytes: &[u8]) -> String {
+/// Characters of four bytes each, filled up with zeros (numpy's `U`).
+pub(super) fn fixed_text(bytes: &[u8]) -> String {
     let text: String = bytes
         .chunks_exact(4)
         .map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]))

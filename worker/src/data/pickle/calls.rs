@@ -2,6 +2,7 @@
 
 use super::machine::{Machine, Step};
 use super::{Dialect, Node, PickleError, Value};
+use crate::data::npy::fixed_text;
 
 /// Types of torch's storages that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,13 +207,7 @@ impl Machine<'_> {
         };
         if let Some(characters) = name.strip_prefix('U') {
             let count: usize = characters.parse().map_err(|_| unread())?;
-            let text: String = bytes
-                .chunks_exact(4)
-                .take(count)
-                .map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]))
-                .take_while(|&code| code != 0)
-                .map(|code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))
-                .collect();
+            let text = fixed_text(&bytes[..bytes.len().min(count.saturating_mul(4))]);
             self.charge(text.len())?;
             return Ok(Value::OwnedText(text));
         }

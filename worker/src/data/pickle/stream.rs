@@ -6,6 +6,7 @@ use super::calls::Known;
 use super::cells::{Cell, Heap, Tag};
 use super::refusal::opcode_name;
 use super::{Dialect, PickleError};
+use crate::data::npy::fixed_text;
 
 /// Why the elements of a pickle cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -503,13 +504,7 @@ impl<'f> Elements<'f> {
             let count = std::str::from_utf8(characters).ok();
             let count: Option<usize> = count.and_then(|count| count.parse().ok());
             let count = count.ok_or_else(|| self.broken(UNREAD))?;
-            let text: String = bytes
-                .chunks_exact(4)
-                .take(count)
-                .map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]))
-                .take_while(|&code| code != 0)
-                .map(|code| char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER))
-                .collect();
+            let text = fixed_text(&bytes[..bytes.len().min(count.saturating_mul(4))]);
             let cell = self.heap.own(text);
             return cell.ok_or_else(|| self.broken("it repeats itself too often"));
         }
