@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Project, Text, curve, run_id};
+use support::{Project, Text, curve, python, run_id};
 
 fn experiment(command: &str) -> String {
     format!(
@@ -104,24 +104,9 @@ fn a_plain_program_is_stopped_by_a_signal_relaunched_after_a_crash_and_finishes(
     assert_eq!((done(&run, 0), done(&run, 1)), (40, 40));
 }
 
-/// Python with torch; `None` where it is not installed, which is said.
-fn python_with_torch() -> Option<PathBuf> {
-    let python = support::root().join(".build/python-tests/bin/python");
-    if python.is_file() {
-        return Some(python);
-    }
-    assert!(
-        std::env::var_os("CI").is_none_or(|value| value != "true"),
-        "{} is missing: scripts/python-tests.sh makes it",
-        python.display()
-    );
-    eprintln!("skipped: Python's torch is missing; scripts/python-tests.sh installs it");
-    None
-}
-
 #[test]
 fn a_trainer_in_python_agrees_to_a_stop_and_its_losses_come_out_again_to_the_bit() {
-    let Some(python) = python_with_torch() else {
+    let Some(python) = python() else {
         return;
     };
     let command = format!("[{}, tools/program.py]", python.display());

@@ -11,26 +11,10 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Project, Text, curve, last_step, pid_of_rank};
+use support::{Project, Text, curve, last_step, pid_of_rank, python};
 
 /// Enough of them that a run still goes on when something is done to it in its first.
 const STEPS: u64 = 300;
-
-/// Python with the packages; `None` where the tests are to be skipped.
-fn python() -> Option<PathBuf> {
-    let python = support::root().join(".build/python-tests/bin/python");
-    if python.is_file() {
-        return Some(python);
-    }
-    let everything = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        !everything,
-        "{} is missing: scripts/python-tests.sh makes it",
-        python.display()
-    );
-    eprintln!("skipped: Python's packages are missing; scripts/python-tests.sh installs them");
-    None
-}
 
 /// What a package reads.
 #[track_caller]

@@ -36,3 +36,24 @@ pub fn binaries() -> PathBuf {
     }
     folder
 }
+
+/// Python with the packages that tests compare with; `None` where it is not installed, so that the
+/// test is to be skipped, which is said.
+///
+/// # Panics
+/// It is missing where everything has to be tested (`CI=true`).
+#[must_use]
+pub fn python() -> Option<PathBuf> {
+    let python = root().join(".build/python-tests/bin/python");
+    if python.is_file() {
+        return Some(python);
+    }
+    let everything = std::env::var("CI").is_ok_and(|ci| ci == "true");
+    assert!(
+        !everything,
+        "{} is missing: scripts/python-tests.sh makes it",
+        python.display()
+    );
+    eprintln!("skipped: Python's packages are missing; scripts/python-tests.sh installs them");
+    None
+}

@@ -1,10 +1,7 @@
 //! Writes what `numpy.save` writes for an object array of dicts: a header and a pickle (protocol 3).
 
-/// One sample: `image_id` and `captions`.
-pub(crate) type Sample<'a> = (&'a str, Vec<String>);
-
 /// The npy file of a one-dimensional array of dicts `{"image_id": str, "captions": [str, ...]}`.
-pub(crate) fn object_array(samples: &[Sample<'_>]) -> Vec<u8> {
+pub(crate) fn object_array<S: AsRef<str>>(samples: &[(S, Vec<String>)]) -> Vec<u8> {
     let mut header = format!(
         "{{'descr': '|O', 'fortran_order': False, 'shape': ({},), }}",
         samples.len()
@@ -36,7 +33,7 @@ pub(crate) fn object_array(samples: &[Sample<'_>]) -> Vec<u8> {
     for (image, captions) in samples {
         file.extend(b"}(");
         text(&mut file, "image_id");
-        text(&mut file, image);
+        text(&mut file, image.as_ref());
         text(&mut file, "captions");
         file.extend(b"](");
         for caption in captions {
@@ -53,7 +50,8 @@ fn int(file: &mut Vec<u8>, value: usize) {
     file.extend(i32::try_from(value).unwrap_or(i32::MAX).to_le_bytes());
 }
 
-fn text(file: &mut Vec<u8>, value: &str) {
+/// A pickled str.
+pub(crate) fn text(file: &mut Vec<u8>, value: &str) {
     file.push(b'X');
     file.extend(u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
     file.extend(value.bytes());

@@ -19,6 +19,7 @@ pub mod rank;
 pub mod text;
 pub mod track;
 pub mod train;
+pub(crate) mod values;
 
 /// The libtorch that this build is for; its build script refuses any other.
 pub const TORCH_VERSION: &str = "2.13.0";

@@ -3,21 +3,15 @@
 mod eval_support;
 mod run_support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
 use eval_support::write_json;
-use rocket_common::checkpoint::Info;
 use rocket_common::exit::ExitKind;
-use rocket_common::experiment::Experiment;
 use rocket_common::run_dir::RunDir;
-use rocket_worker::checkpoint::{Snapshot, TrainState, save};
 use rocket_worker::eval::ZeroShot;
-use rocket_worker::model::{Model, Options};
 use serde_json::json;
-use tch::{Device, Tensor};
 use tempfile::TempDir;
 
 const YAML: &str = "
@@ -46,7 +40,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
-        let experiment = Experiment::from_resolved(&resolved(YAML)).expect("an experiment");
+        let experiment = run_support::experiment(YAML);
         let run = run_support::create(root.path(), &experiment);
         let pin = run.path().join("pin");
         fs::create_dir_all(&pin).expect("created");
@@ -57,37 +51,8 @@ impl Run {
         let entry = json!({"path": data.join("eval"), "type": "imagefolder", "test": "val"});
         write_json(&pin.join("dataset_catalog.json"), &json!({"tiny": entry}));
         for (step, score) in [(10, 0.75), (20, 0.5)] {
-            let options = Options {
-                seed: step,
-                ..Options::of(&experiment, Device::Cpu, None)
-            };
-            let model = Model::new(&experiment.model, &options).expect("a model");
-            let entries = model.registry().entries().iter();
-            let values: Vec<(String, Tensor)> = entries
-                .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
-                .collect();
-            let state = TrainState {
-                step,
-                ..TrainState::default()
-            };
-            let snapshot = Snapshot {
-                momentum: None,
-                model: &values,
-                optim: &[],
-                state: &state,
-            };
-            let metrics = BTreeMap::from([("z_top1".to_owned(), score)]);
-            save(
-                &run,
-                0,
-                &snapshot,
-                Info {
-                    step,
-                    metrics,
-                    ..Info::default()
-                },
-            )
-            .expect("saved");
+            let model = run_support::model(&experiment, step);
+            run_support::save(&run, &model, step, &[("z_top1", score)]);
         }
         Self { root, run }
     }
@@ -115,13 +80,6 @@ impl Run {
         let file = self.run.eval_dir().join(format!("tiny-step-{step}.json"));
         serde_json::from_slice(&fs::read(file).expect("a result")).expect("JSON")
     }
-}
-
-/// The experiment with its defaults filled.
-fn resolved(yaml: &str) -> String {
-    rocket_common::experiment::parse("exp.yaml", yaml, &[])
-        .expect("an experiment")
-        .to_yaml()
 }
 
 #[test]

@@ -3,22 +3,18 @@
 mod eval_support;
 mod run_support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use eval_support::write_json;
-use rocket_common::checkpoint::{Info, dir_name};
+use rocket_common::checkpoint::dir_name;
 use rocket_common::events;
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::Experiment;
 use rocket_common::protocol::{self, Outcome};
 use rocket_common::run_dir::{Claim, Evaluation, Manifest, RunDir};
-use rocket_worker::checkpoint::{Snapshot, TrainState, save};
-use rocket_worker::model::{Model, Options};
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
 use tempfile::TempDir;
 
 const STEP: u64 = 10;
@@ -51,34 +47,9 @@ struct World {
 impl World {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
-        let yaml = rocket_common::experiment::parse("exp.yaml", YAML, &[]).expect("an experiment");
-        let experiment = Experiment::from_resolved(&yaml.to_yaml()).expect("an experiment");
+        let experiment = run_support::experiment(YAML);
         let run = run_support::create(root.path(), &experiment);
-        let options = Options {
-            seed: 1,
-            ..Options::of(&experiment, Device::Cpu, None)
-        };
-        let model = Model::new(&experiment.model, &options).expect("a model");
-        let entries = model.registry().entries().iter();
-        let values: Vec<(String, Tensor)> = entries
-            .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
-            .collect();
-        let state = TrainState {
-            step: STEP,
-            ..TrainState::default()
-        };
-        let snapshot = Snapshot {
-            momentum: None,
-            model: &values,
-            optim: &[],
-            state: &state,
-        };
-        let info = Info {
-            step: STEP,
-            metrics: BTreeMap::new(),
-            ..Info::default()
-        };
-        save(&run, 0, &snapshot, info).expect("saved");
+        run_support::save(&run, &run_support::model(&experiment, 1), STEP, &[]);
         Self {
             root,
             run,

@@ -3,19 +3,14 @@
 mod eval_support;
 mod run_support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use assert_cmd::Command;
 use eval_support::write_json;
-use rocket_common::checkpoint::Info;
-use rocket_common::experiment::{self, Experiment};
-use rocket_worker::checkpoint::{Snapshot, TrainState, save};
 use rocket_worker::eval::probe::{self, Fit, Probe, Split};
-use rocket_worker::model::{Model, Options};
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// N samples of F features in C classes, by a formula.
 fn split(n: i64, f: i64, c: i64) -> Split {
@@ -172,34 +167,9 @@ cluster: {nodes: 1, gpus_per_node: 1}
 #[test]
 fn a_set_is_probed_and_its_features_are_kept() {
     let root = tempfile::tempdir().expect("a folder");
-    let parsed = experiment::parse("exp.yaml", YAML, &[]).expect("an experiment");
-    let experiment = Experiment::from_resolved(&parsed.to_yaml()).expect("an experiment");
+    let experiment = run_support::experiment(YAML);
     let run = run_support::create(root.path(), &experiment);
-    let model = Model::new(
-        &experiment.model,
-        &Options::of(&experiment, Device::Cpu, None),
-    );
-    let model = model.expect("a model");
-    let entries = model.registry().entries().iter();
-    let values: Vec<(String, Tensor)> = entries
-        .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
-        .collect();
-    let state = TrainState {
-        step: 10,
-        ..TrainState::default()
-    };
-    let snapshot = Snapshot {
-        momentum: None,
-        model: &values,
-        optim: &[],
-        state: &state,
-    };
-    let info = Info {
-        step: 10,
-        metrics: BTreeMap::new(),
-        ..Info::default()
-    };
-    save(&run, 0, &snapshot, info).expect("saved");
+    run_support::save(&run, &run_support::model(&experiment, 0), 10, &[]);
 
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny");
     let pin = run.path().join("pin");

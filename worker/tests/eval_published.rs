@@ -12,13 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use eval_support::write_json;
-use rocket_common::checkpoint::Info;
-use rocket_common::experiment::{self, Experiment};
 use rocket_common::run_dir::RunDir;
-use rocket_worker::checkpoint::{Snapshot, TrainState, save, tensors};
-use rocket_worker::model::{Model, Options};
+use rocket_worker::checkpoint::tensors;
 use serde_json::{Value, json};
-use tch::{Device, Tensor};
 
 /// The model of `python/eval_sets.py`.
 const SMALL: &str = "
@@ -100,45 +96,15 @@ fn worker(args: &[&str]) -> String {
 
 /// A run whose last checkpoint has the weights of a safetensors file.
 fn run_of(root: &Path, weights: &Path) -> RunDir {
-    let yaml = experiment::parse("exp.yaml", SMALL, &[])
-        .expect("an experiment")
-        .to_yaml();
-    let experiment = Experiment::from_resolved(&yaml).expect("an experiment");
+    let experiment = run_support::experiment(SMALL);
     let run = run_support::create(root, &experiment);
-    let model = Model::new(
-        &experiment.model,
-        &Options::of(&experiment, Device::Cpu, None),
-    )
-    .expect("a model");
+    let model = run_support::model(&experiment, 0);
     let read = tensors::load(weights).expect("weights");
     model
         .registry()
         .load(read.iter().map(|(name, value)| (name.as_str(), value)))
         .expect("the weights fit");
-    let entries = model.registry().entries().iter();
-    let values: Vec<(String, Tensor)> = entries
-        .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
-        .collect();
-    let state = TrainState {
-        step: 40,
-        ..TrainState::default()
-    };
-    let snapshot = Snapshot {
-        momentum: None,
-        model: &values,
-        optim: &[],
-        state: &state,
-    };
-    save(
-        &run,
-        0,
-        &snapshot,
-        Info {
-            step: 40,
-            ..Info::default()
-        },
-    )
-    .expect("saved");
+    run_support::save(&run, &model, 40, &[]);
     run
 }
 

@@ -2,12 +2,14 @@
 //! (`scripts/python-tests.sh`).
 
 mod eval_support;
+mod python_support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use eval_support::write_json;
+use python_support::python;
 use rocket_common::experiment;
 use rocket_worker::exchange::{self, Tensors};
 use rocket_worker::model::{Model, Options, Role};
@@ -27,22 +29,6 @@ model:
   cl2l_txt_proj_type: linear
 data: {root: /data, metadata: /data/captions.npy}
 ";
-
-/// Python with the packages; `None` where the test is to be skipped.
-fn python() -> Option<PathBuf> {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.build/python-tests/bin/python");
-    if python.is_file() {
-        return Some(python);
-    }
-    let everything = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        !everything,
-        "{} is missing: scripts/python-tests.sh makes it",
-        python.display()
-    );
-    eprintln!("skipped: Python's torch is missing; scripts/python-tests.sh installs it");
-    None
-}
 
 fn worker(args: &[&str], dir: &Path) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
@@ -151,17 +137,7 @@ fn figures_are_those_of_open_clip() {
     let dir = dir.path();
     write_weights(dir);
     write_set(dir);
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/evaluate.py");
-    let output = Command::new(python)
-        .arg(script)
-        .arg(dir)
-        .output()
-        .expect("Python starts");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    python_support::run(&python, "evaluate.py", [dir]);
     let theirs: Value =
         serde_json::from_slice(&fs::read(dir.join("scores.json")).expect("scores")).expect("JSON");
 

@@ -1,9 +1,12 @@
 //! Checkpoints to and from Python's own torch, safetensors and open_clip (`scripts/python-tests.sh`).
 
+mod python_support;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+use python_support::python;
 use rocket_common::experiment::{self, Experiment};
 use rocket_worker::checkpoint::tensors;
 use rocket_worker::exchange::{
@@ -47,36 +50,10 @@ fn model_of(experiment: &Experiment) -> Model {
     .expect("a model")
 }
 
-/// Python with the packages; `None` where the tests are to be skipped.
-fn python() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let python = root.join(".build/python-tests/bin/python");
-    if python.is_file() {
-        return Some(python);
-    }
-    let everything = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        !everything,
-        "{} is missing: scripts/python-tests.sh makes it",
-        python.display()
-    );
-    eprintln!("skipped: Python's torch is missing; scripts/python-tests.sh installs it");
-    None
-}
-
 /// Runs `exchange.py` in a folder.
 #[track_caller]
 fn run(python: &Path, command: &str, dir: &Path) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/exchange.py");
-    let output = Command::new(python)
-        .args([script.as_path(), Path::new(command), dir])
-        .output()
-        .expect("Python starts");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    python_support::run(python, "exchange.py", [Path::new(command), dir]);
 }
 
 /// Runs `rocket-worker convert`; gives its code and what it said.

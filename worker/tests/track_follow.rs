@@ -1,5 +1,6 @@
 //! Trackers over attempts: whatever was killed in the middle of whatever, each number is there once.
 
+mod python_support;
 mod run_support;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use python_support::python;
 use rocket_common::experiment::{self, Experiment, Track};
 use rocket_common::run_dir::RunDir;
 use rocket_worker::track::{
@@ -58,35 +60,10 @@ fn followers(run: &RunDir, track: &Track) -> Vec<Follower> {
         .collect()
 }
 
-fn python() -> Option<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let python = root.join(".build/python-tests/bin/python");
-    if python.is_file() {
-        return Some(python);
-    }
-    let everything = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        !everything,
-        "{} is missing: scripts/python-tests.sh makes it",
-        python.display()
-    );
-    eprintln!("skipped: Python's packages are missing; scripts/python-tests.sh installs them");
-    None
-}
-
 #[track_caller]
 fn read(python: &Path, what: &str, path: &Path) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python/trackers.py");
-    let output = Command::new(python)
-        .args([&script, Path::new(what), path])
-        .output()
-        .expect("Python starts");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).expect("JSON")
+    let told = python_support::run(python, "trackers.py", [Path::new(what), path]);
+    serde_json::from_slice(&told).expect("JSON")
 }
 
 /// Cuts the end of a file off, as a kill in the middle of a write does.

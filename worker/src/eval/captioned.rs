@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::set::{Decode, Samples, Source};
+use super::set::{Decode, Samples, read_pixels};
 use super::{EvalError, json};
 
 /// A set of captioned images.
@@ -213,13 +213,6 @@ impl Samples for Captioned {
     }
 
     fn pixels(&self, index: usize, side: usize, out: &mut [f32]) -> Result<(), EvalError> {
-        let path = &self.images[index];
-        std::fs::read(path)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| (self.decode)(Source::File(&bytes), side, out))
-            .map_err(|cause| EvalError::Image {
-                path: path.clone(),
-                cause,
-            })
+        read_pixels(&self.images[index], &*self.decode, side, out)
     }
 }

@@ -44,6 +44,25 @@ pub enum Source<'a> {
 /// Turns an image into normalised pixels `[3, side, side]`.
 pub type Decode = dyn Fn(Source, usize, &mut [f32]) -> Result<(), String> + Send + Sync;
 
+/// The pixels of an image in a file, `[3, side, side]`.
+///
+/// # Errors
+/// [`EvalError::Image`].
+pub(super) fn read_pixels(
+    path: &Path,
+    decode: &Decode,
+    side: usize,
+    out: &mut [f32],
+) -> Result<(), EvalError> {
+    std::fs::read(path)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| decode(Source::File(&bytes), side, out))
+        .map_err(|cause| EvalError::Image {
+            path: path.to_path_buf(),
+            cause,
+        })
+}
+
 /// Images in files.
 pub struct Files {
     /// Path and label index of each.
@@ -62,14 +81,7 @@ impl Samples for Files {
     }
 
     fn pixels(&self, index: usize, side: usize, out: &mut [f32]) -> Result<(), EvalError> {
-        let path = &self.samples[index].0;
-        std::fs::read(path)
-            .map_err(|error| error.to_string())
-            .and_then(|bytes| (self.decode)(Source::File(&bytes), side, out))
-            .map_err(|cause| EvalError::Image {
-                path: path.clone(),
-                cause,
-            })
+        read_pixels(&self.samples[index].0, &*self.decode, side, out)
     }
 }
 

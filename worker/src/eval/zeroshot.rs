@@ -10,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 use super::classifier::{check_finite, normalize};
 use super::metrics::{Metric, Tally, places, roc_auc_percent};
 use super::{Classifier, Encoder, EvalError, EvalSet, Shard, batches};
+use crate::values::to_vec;
 
 /// What similarities are taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +102,11 @@ impl Similarities {
         if !on_cpu {
             let index: Vec<i64> = targets.iter().map(|&target| target as i64).collect();
             let index = Tensor::from_slice(&index).to_device(self.z.device());
-            let of = |&head: &Head| to_vec(&places(&self.of(head), &index));
+            let of = |&head: &Head| to_vec::<i64>(&places(&self.of(head), &index));
             return heads.iter().map(of).collect();
         }
-        let z = f32s(&self.z);
-        let h = self.h.as_ref().map(f32s);
+        let z = to_vec::<f32>(&self.z);
+        let h = self.h.as_ref().map(to_vec::<f32>);
         let classes = z.len() / targets.len().max(1);
         let row = |values: &[f32], i: usize| values[i * classes..(i + 1) * classes].to_vec();
         let mut all = vec![Vec::with_capacity(targets.len()); heads.len()];
@@ -255,11 +256,11 @@ pub fn score(
             for (margins, &head) in margins.iter_mut().zip(&heads) {
                 let similarity = similarities.of(head);
                 let margin = similarity.select(1, 1) - similarity.select(1, 0);
-                margins[batch.first..batch.first + batch.len()].copy_from_slice(&f64s(&margin));
+                margins[batch.first..batch.first + batch.len()].copy_from_slice(&to_vec(&margin));
             }
         }
         for (predicted, &head) in predicted.iter_mut().zip(&detailed) {
-            let best = to_vec(&best(&similarities.of(head)));
+            let best = to_vec::<i64>(&best(&similarities.of(head)));
             predicted[batch.first..batch.first + batch.len()].copy_from_slice(&best);
         }
         done += batch.len();
@@ -290,7 +291,7 @@ pub fn score(
                 });
             }
             let roc_auc = margins.as_ref().and_then(|margins| {
-                let scores = f64s(&margins.get(k)).into_iter().enumerate();
+                let scores = to_vec::<f64>(&margins.get(k)).into_iter().enumerate();
                 let scored: Vec<_> = scores.map(|(i, s)| (s, samples.target(i) == 1)).collect();
                 roc_auc_percent(&scored)
             });
@@ -303,7 +304,7 @@ pub fn score(
         .collect::<Result<_, EvalError>>()?;
     let predicted = predicted.map_or_else(Vec::new, |predicted| {
         let of = |k| {
-            to_vec(&predicted.get(k))
+            to_vec::<i64>(&predicted.get(k))
                 .into_iter()
                 .map(|class| class as usize)
         };
@@ -311,31 +312,4 @@ pub fn score(
         heads.map(|(head, k)| (head, of(k).collect())).collect()
     });
     Ok(Scores { heads, predicted })
-}
-
-fn to_vec(values: &Tensor) -> Vec<i64> {
-    let values = values
-        .to_device(tch::Device::Cpu)
-        .to_kind(Kind::Int64)
-        .contiguous();
-    let mut out = vec![0; values.numel()];
-    values.copy_data(&mut out, values.numel());
-    out
-}
-
-fn f32s(values: &Tensor) -> Vec<f32> {
-    let values = values.contiguous();
-    let mut out = vec![0.0; values.numel()];
-    values.copy_data(&mut out, values.numel());
-    out
-}
-
-fn f64s(values: &Tensor) -> Vec<f64> {
-    let values = values
-        .to_device(tch::Device::Cpu)
-        .to_kind(Kind::Double)
-        .contiguous();
-    let mut out = vec![0.0; values.numel()];
-    values.copy_data(&mut out, values.numel());
-    out
 }

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use super::report::Report;
 use crate::eval::metrics::{Tally, places, roc_auc_percent};
+use crate::values::to_vec;
 
 /// Relative tolerance of figures that the original computes in float64.
 const TOLERANCE: f64 = 1e-9;
@@ -126,7 +127,7 @@ fn check_targets(case: &Case, classes: usize) -> Result<(), String> {
 fn tally(case: &Case, classes: usize) -> Result<Tally, String> {
     check_targets(case, classes)?;
     let mut tally = Tally::new(classes);
-    let places = i64s(&places(
+    let places = to_vec::<i64>(&places(
         &table(case, classes),
         &Tensor::from_slice(&case.targets),
     ));
@@ -142,7 +143,10 @@ fn ties(report: &mut Report, name: &str, case: &Case, classes: usize) {
     let mut order = vec![vec![-1; classes]; case.outputs.len()];
     for class in 0..classes as i64 {
         let targets = Tensor::from_slice(&vec![class; case.outputs.len()]);
-        for (row, place) in order.iter_mut().zip(i64s(&places(&outputs, &targets))) {
+        for (row, place) in order
+            .iter_mut()
+            .zip(to_vec::<i64>(&places(&outputs, &targets)))
+        {
             row[place as usize] = class;
         }
     }
@@ -168,10 +172,4 @@ fn ties(report: &mut Report, name: &str, case: &Case, classes: usize) {
 
 fn table(case: &Case, classes: usize) -> Tensor {
     Tensor::from_slice(&case.outputs.concat()).view([-1, classes as i64])
-}
-
-fn i64s(values: &Tensor) -> Vec<i64> {
-    let mut out = vec![0; values.numel()];
-    values.contiguous().copy_data(&mut out, values.numel());
-    out
 }

@@ -15,6 +15,7 @@ use super::{Group, Source, fill, run};
 use crate::eval::labels::Template;
 use crate::eval::zeroshot::Similarities;
 use crate::eval::{Classifier, Encoder, Head, Heads, Prompts, Shard, tokenizer};
+use crate::values::to_vec;
 
 /// Tolerance of float32 values, relative to the root mean square of their tensor.
 const TOLERANCE: f64 = 1e-4;
@@ -218,7 +219,7 @@ fn check_recorded(
     report.equal(&format!("{name}/heads"), heads.len(), data.pred.len());
     for head in heads {
         let best = recorded.of(head).argmax(1, false);
-        for (i, (got, want)) in i64s(&best)
+        for (i, (got, want)) in to_vec::<i64>(&best)
             .into_iter()
             .zip(predictions(data, head)?)
             .enumerate()
@@ -295,7 +296,7 @@ fn check_model(
     }
     for head in Head::of(found.h.is_some()) {
         let similarity = found.of(head);
-        let best = i64s(&similarity.argmax(1, false));
+        let best = to_vec::<i64>(&similarity.argmax(1, false));
         for (i, (got, want)) in best.into_iter().zip(predictions(data, head)?).enumerate() {
             let label = format!("{name}/pred/{}[{i}]", head.name());
             // Classes nearer to each other than rounding may change places.
@@ -355,7 +356,7 @@ fn values(
     }
     let all: Vec<f64> = want.concat();
     let rms = (all.iter().map(|v| v * v).sum::<f64>() / all.len().max(1) as f64).sqrt();
-    for (k, (got, want)) in f64s(got).into_iter().zip(all).enumerate() {
+    for (k, (got, want)) in to_vec::<f64>(got).into_iter().zip(all).enumerate() {
         let place = format!("{name}[{}][{}]", k as i64 / columns, k as i64 % columns);
         report.close(&place, got, want, tolerance * rms);
     }
@@ -372,29 +373,9 @@ fn compare(report: &mut Report, name: &str, got: &Tensor, want: &Tensor) {
         );
         return;
     }
-    let want = f64s(want);
+    let want = to_vec::<f64>(want);
     let rms = (want.iter().map(|v| v * v).sum::<f64>() / want.len().max(1) as f64).sqrt();
-    for (k, (got, want)) in f64s(got).into_iter().zip(want).enumerate() {
+    for (k, (got, want)) in to_vec::<f64>(got).into_iter().zip(want).enumerate() {
         report.close(&format!("{name}[{k}]"), got, want, TOLERANCE * rms);
     }
-}
-
-fn f64s(values: &Tensor) -> Vec<f64> {
-    let values = values
-        .to_device(tch::Device::Cpu)
-        .to_kind(Kind::Double)
-        .contiguous();
-    let mut out = vec![0.0; values.numel()];
-    values.copy_data(&mut out, values.numel());
-    out
-}
-
-fn i64s(values: &Tensor) -> Vec<i64> {
-    let values = values
-        .to_device(tch::Device::Cpu)
-        .to_kind(Kind::Int64)
-        .contiguous();
-    let mut out = vec![0; values.numel()];
-    values.copy_data(&mut out, values.numel());
-    out
 }

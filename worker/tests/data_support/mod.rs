@@ -10,6 +10,13 @@ use rocket_worker::data::source::{self, Source, SourceError};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
+#[path = "../../../tests/support/npy.rs"]
+mod npy_file;
+
+#[allow(unused_imports, reason = "each test binary uses some of it")]
+pub(crate) use npy_file::object_array as npy;
+use npy_file::text;
+
 /// A folder that goes away, and paths in it.
 pub(crate) struct Folder(tempfile::TempDir);
 
@@ -109,39 +116,6 @@ pub(crate) fn tar(members: &[(&str, &[u8])]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-/// The npy file of dicts `image_id`, `captions`.
-pub(crate) fn npy(samples: &[(String, Vec<String>)]) -> Vec<u8> {
-    let mut header = format!(
-        "{{'descr': '|O', 'fortran_order': False, 'shape': ({},), }}",
-        samples.len()
-    );
-    while !(10 + header.len() + 1).is_multiple_of(64) {
-        header.push(' ');
-    }
-    header.push('\n');
-    let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend((header.len() as u16).to_le_bytes());
-    file.extend(header.bytes());
-    file.extend(
-        b"\x80\x03cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01J",
-    );
-    file.extend((samples.len() as i32).to_le_bytes());
-    file.extend(b"\x85cnumpy\ndtype\nX\x02\x00\x00\x00O8\x89\x88\x87R(K\x03X\x01\x00\x00\x00|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ftb\x89](");
-    for (image, captions) in samples {
-        file.extend(b"}(");
-        text(&mut file, "image_id");
-        text(&mut file, image);
-        text(&mut file, "captions");
-        file.extend(b"](");
-        for caption in captions {
-            text(&mut file, caption);
-        }
-        file.extend(b"eu");
-    }
-    file.extend(b"etb.");
-    file
-}
-
 /// A pickled list of tuples (id, title, description).
 pub(crate) fn yfcc(samples: &[(u32, &str, &str)]) -> Vec<u8> {
     let mut file = b"\x80\x04](".to_vec();
@@ -154,12 +128,6 @@ pub(crate) fn yfcc(samples: &[(u32, &str, &str)]) -> Vec<u8> {
     }
     file.extend(b"e.");
     file
-}
-
-fn text(file: &mut Vec<u8>, value: &str) {
-    file.push(b'X');
-    file.extend((value.len() as u32).to_le_bytes());
-    file.extend(value.bytes());
 }
 
 pub(crate) fn golden(name: &str) -> PathBuf {

@@ -1,10 +1,15 @@
 //! A run directory for tests, without a repository behind it.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rocket_common::experiment::{BackendKind, Experiment};
+use rocket_common::checkpoint::Info;
+use rocket_common::experiment::{self, BackendKind, Experiment};
 use rocket_common::run_dir::{Bundle, Manifest, RunDir};
+use rocket_worker::checkpoint::{self, Snapshot, TrainState};
+use rocket_worker::model::{Model, Options};
+use tch::{Device, Tensor};
 
 /// Creates the directory of a run named `tiny` in a folder.
 pub(crate) fn create(root: &Path, experiment: &Experiment) -> RunDir {
@@ -31,4 +36,46 @@ pub(crate) fn create(root: &Path, experiment: &Experiment) -> RunDir {
         evaluation: None,
     };
     RunDir::create(root, &manifest, &experiment.to_yaml()).expect("a run")
+}
+
+/// An experiment, with its defaults filled as a run has it.
+pub(crate) fn experiment(yaml: &str) -> Experiment {
+    let read = experiment::parse("exp.yaml", yaml, &[]).expect("an experiment");
+    Experiment::from_resolved(&read.to_yaml()).expect("an experiment")
+}
+
+/// The model of an experiment, with the weights that a seed gives.
+pub(crate) fn model(experiment: &Experiment, seed: u64) -> Model {
+    let options = Options {
+        seed,
+        ..Options::of(experiment, Device::Cpu, None)
+    };
+    Model::new(&experiment.model, &options).expect("a model")
+}
+
+/// Leaves a checkpoint with the weights of a model.
+pub(crate) fn save(run: &RunDir, model: &Model, step: u64, metrics: &[(&str, f64)]) {
+    let entries = model.registry().entries().iter();
+    let values: Vec<(String, Tensor)> = entries
+        .map(|entry| (entry.name.clone(), entry.tensor.shallow_clone()))
+        .collect();
+    let state = TrainState {
+        step,
+        ..TrainState::default()
+    };
+    let snapshot = Snapshot {
+        momentum: None,
+        model: &values,
+        optim: &[],
+        state: &state,
+    };
+    let metrics = metrics
+        .iter()
+        .map(|(name, score)| ((*name).to_owned(), *score));
+    let info = Info {
+        step,
+        metrics: metrics.collect(),
+        ..Info::default()
+    };
+    checkpoint::save(run, 0, &snapshot, info).expect("saved");
 }
