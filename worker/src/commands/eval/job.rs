@@ -83,8 +83,8 @@ fn work(
         events: context.is_lead().then(|| EventWriter::new(run, "rank-0")),
     };
     job.agree_on_sets(&group, &opened.sets)?;
-    for (set, why) in &opened.left_out {
-        tracing::warn!("{set} is left out: {why}");
+    if let Some(note) = opened.left_out() {
+        tracing::warn!("{note}");
     }
     if !opened.left_out.is_empty() {
         let names: Vec<&str> = opened
@@ -171,11 +171,8 @@ fn work(
                 set.samples.len() as f64 / seconds
             );
             let result = ZeroShot::new(set, evaluation.step, &checkpoint.name(), &scores);
-            job.publish(
-                &result,
-                Details::new(set, evaluation.step, &scores).as_ref(),
-                done + 1,
-            )?;
+            let details = Details::new(set, evaluation.step, &scores);
+            job.publish(&result, details.as_ref())?;
         }
     }
     progress.reach(total);
@@ -245,7 +242,7 @@ impl Job<'_> {
     }
 
     /// Writes a result where both runs are looked at, on the lead.
-    fn publish(&mut self, result: &ZeroShot, details: Option<&Details>, done: u64) -> Result<()> {
+    fn publish(&mut self, result: &ZeroShot, details: Option<&Details>) -> Result<()> {
         self.run.fence_check(self.context.attempt)?;
         let dir = self.scored.eval_dir();
         std::fs::create_dir_all(&dir).map_err(|error| Error::io("create", &dir, error))?;
@@ -262,7 +259,8 @@ impl Job<'_> {
         let kind = EventKind::Evaluated {
             metrics: metrics.clone(),
         };
-        self.tell(Event::new(kind).step(done))?;
+        // Without a step: its own are sets, and who reads it thinks of training's.
+        self.tell(Event::new(kind))?;
         // In the other run's history it is nobody's attempt.
         let mut writer = EventWriter::new(self.scored, &self.run.id());
         let cause = format!("{} of {}", result.checkpoint, self.run.id());

@@ -69,8 +69,8 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     let files = files(args, &about);
     let opened = open(args, &files, &about.experiment)?;
     let subject = about.load(&args.which, args.output.as_deref())?;
-    for (set, why) in &opened.left_out {
-        eprintln!("note: {set} is left out: {why}");
+    if let Some(note) = opened.left_out() {
+        eprintln!("note: {note}");
     }
     let encoder = subject.encoder();
     let tokenize = eval::tokenizer();

@@ -88,6 +88,25 @@ pub(in crate::commands) struct Opened {
     pub(in crate::commands) left_out: Vec<(String, String)>,
 }
 
+impl Opened {
+    /// A sentence about those that are not there, if there are any.
+    pub(in crate::commands) fn left_out(&self) -> Option<String> {
+        match self.left_out.as_slice() {
+            [] => None,
+            [(set, why)] => Some(format!("{set} is left out: {why}")),
+            several => {
+                let names: Vec<&str> = several.iter().map(|(set, _)| set.as_str()).collect();
+                Some(format!(
+                    "{} sets are left out, since they are not there: {}; 'rocket-worker data check \
+                     --catalog' says what each of them lacks",
+                    several.len(),
+                    names.join(", ")
+                ))
+            }
+        }
+    }
+}
+
 /// Opens sets by name; `ready_only` leaves out what is not there. `names` may be `all`, which does too.
 ///
 /// # Errors
