@@ -55,9 +55,9 @@ fn results_are_a_table_of_sets_and_heads() {
     h     42.00    50.00    46.00
     mean per class: flowers
 
-    step 100: 1 set, percent
-    head   cars  average
-    z     20.00    20.00
+    other steps, head z
+    step   cars
+    100   20.00
     ");
     let said = env.rocket(&["eval", "pets", "--scores", "--json"]).ok();
     let value: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();

@@ -1,6 +1,6 @@
 //! The results in a run's `eval/`: the paper's table, with sets as columns and heads as rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 
@@ -102,7 +102,6 @@ impl OfStep {
 
     /// Cells of the table: a heading, and a row per head.
     pub(crate) fn cells(&self) -> (Vec<String>, Vec<Vec<String>>) {
-        let percent = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
         let mut heading = vec!["head".to_owned()];
         heading.extend(self.sets.iter().map(|set| set.dataset.clone()));
         heading.push("average".to_owned());
@@ -166,44 +165,81 @@ impl Results {
     }
 }
 
+impl Results {
+    /// The checkpoint that was scored on the most sets, of several the latest: the paper's table.
+    pub(crate) fn main(&self) -> Option<&OfStep> {
+        self.0.iter().max_by_key(|of| (of.sets.len(), of.step))
+    }
+
+    /// Head z of the other checkpoints, a heading and a row per step, the latest first.
+    pub(crate) fn others(&self) -> Option<(Vec<String>, Vec<Vec<String>>)> {
+        let main = self.main()?.step;
+        let others: Vec<&OfStep> = self.0.iter().filter(|of| of.step != main).collect();
+        let sets = others.iter().flat_map(|of| &of.sets);
+        let names: BTreeSet<&str> = sets.map(|set| set.dataset.as_str()).collect();
+        let heading = std::iter::once("step").chain(names.iter().copied());
+        let row = |of: &&OfStep| {
+            let figures = names.iter().map(|name| {
+                let set = of.sets.iter().find(|set| set.dataset == *name);
+                percent(set.and_then(|set| set.figure("z")))
+            });
+            std::iter::once(of.step.to_string())
+                .chain(figures)
+                .collect()
+        };
+        (!others.is_empty()).then(|| {
+            (
+                heading.map(str::to_owned).collect(),
+                others.iter().map(row).collect(),
+            )
+        })
+    }
+}
+
+/// `12.34`, or `-`.
+fn percent(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.2}"))
+}
+
 /// Sets in one block of columns: more would not fit a terminal.
 const COLUMNS: usize = 8;
 
+/// Writes a table in blocks of columns, each with the first column before it.
+fn write_table(out: &mut dyn Write, heading: &[String], rows: &[Vec<String>]) -> io::Result<()> {
+    let columns: Vec<usize> = (1..heading.len()).collect();
+    for block in columns.chunks(COLUMNS) {
+        let cut = |row: &[String]| -> Vec<String> {
+            let kept = block.iter().map(|&column| row[column].clone());
+            std::iter::once(row[0].clone()).chain(kept).collect()
+        };
+        let names = cut(heading);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let right: Vec<usize> = (1..names.len()).collect();
+        let mut table = Table::new(&names).right(&right);
+        for row in rows {
+            table.row(cut(row));
+        }
+        table.write(out)?;
+    }
+    Ok(())
+}
+
 impl Report for Results {
     fn human(&self, out: &mut dyn Write) -> io::Result<()> {
-        if self.0.is_empty() {
+        let Some(of) = self.main() else {
             return writeln!(out, "nothing was scored yet");
+        };
+        let plural = if of.sets.len() == 1 { "" } else { "s" };
+        let sets = of.sets.len();
+        writeln!(out, "step {}: {sets} set{plural}, percent", of.step)?;
+        let (heading, rows) = of.cells();
+        write_table(out, &heading, &rows)?;
+        for note in of.notes() {
+            writeln!(out, "{note}")?;
         }
-        for (number, of) in self.0.iter().enumerate() {
-            if number > 0 {
-                writeln!(out)?;
-            }
-            let plural = if of.sets.len() == 1 { "" } else { "s" };
-            writeln!(
-                out,
-                "step {}: {} set{plural}, percent",
-                of.step,
-                of.sets.len()
-            )?;
-            let (heading, rows) = of.cells();
-            let columns: Vec<usize> = (1..heading.len()).collect();
-            for block in columns.chunks(COLUMNS) {
-                let cut = |row: &[String]| -> Vec<String> {
-                    let kept = block.iter().map(|&column| row[column].clone());
-                    std::iter::once(row[0].clone()).chain(kept).collect()
-                };
-                let names = cut(&heading);
-                let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                let right: Vec<usize> = (1..names.len()).collect();
-                let mut table = Table::new(&names).right(&right);
-                for row in &rows {
-                    table.row(cut(row));
-                }
-                table.write(out)?;
-            }
-            for note in of.notes() {
-                writeln!(out, "{note}")?;
-            }
+        if let Some((heading, rows)) = self.others() {
+            writeln!(out, "\nother steps, head z")?;
+            write_table(out, &heading, &rows)?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Scores on the page: the paper's table of each checkpoint, every figure, and where the errors are.
+//! Scores on the page: the paper's table, every figure, and where the errors are.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Facts;
 use super::sections::{dash, percent};
-use crate::evaluation::OfStep;
+use crate::evaluation::{OfStep, Results};
 
 /// Classes that are listed of a set, those with the most errors first.
 const CLASSES: usize = 20;
@@ -22,7 +22,22 @@ pub(super) struct ScoreTable {
 }
 
 impl ScoreTable {
-    pub(super) fn of(of: &OfStep) -> Self {
+    /// The table of the checkpoint that was scored on the most sets, and one of the others.
+    pub(super) fn all(results: &Results) -> Vec<Self> {
+        let others = results.others().map(|(heading, rows)| Self {
+            title: "Other steps, head z, percent".to_owned(),
+            heading,
+            rows,
+        });
+        results
+            .main()
+            .map(Self::of)
+            .into_iter()
+            .chain(others)
+            .collect()
+    }
+
+    fn of(of: &OfStep) -> Self {
         let (heading, rows) = of.cells();
         let mut title = format!("Step {}, percent; top-1", of.step);
         for note in of.notes() {

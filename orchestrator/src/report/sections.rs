@@ -149,7 +149,7 @@ pub(super) fn sections(facts: &Facts) -> RunSections {
             .collect(),
         events_left_out: left_out,
         checkpoints: checkpoints(facts),
-        score_tables: facts.results.0.iter().map(ScoreTable::of).collect(),
+        score_tables: ScoreTable::all(&facts.results),
         scores: scores::rows(facts),
         errors: facts.details.iter().map(ErrorTable::of).collect(),
         identity: identity(facts),
