@@ -391,7 +391,7 @@ fn the_command_says_what_it_did_not_get() {
     };
     insta::assert_snapshot!(run(&["cifar10", "sets", "--from", &server.url("/a")]), @r"
     4 error: 'cifar-10-binary.tar.gz' cannot be fetched: http://HOST/a/cifar-10-binary.tar.gz: 18 bytes (text/html) are there, not the 170052171 of the published file
-    hint: fetch it by hand into a folder, and give that with --from
+    hint: fetch it by hand into a folder, and name that (--from FOLDER, --fetch=FOLDER)
     ");
     insta::assert_snapshot!(run(&["stl10", "sets", "--from", "nowhere"]), @r"
     2 error: --from 'nowhere' is neither an address nor a folder

@@ -14,23 +14,6 @@ use rocket_worker::eval::ZeroShot;
 use serde_json::json;
 use tempfile::TempDir;
 
-const YAML: &str = "
-name: tiny
-model:
-  base: CL2L
-  child: CL2L
-  vision: {arch: vit, width: 16, depth: 1, heads: 2, patch: 16, image_size: 32}
-  embed_dim: 8
-  transformer_width: 16
-  transformer_layers: 1
-  transformer_heads: 2
-eval:
-  datasets: [tiny]
-  batch_size: 3
-data: {root: /nowhere, metadata: /nowhere/x.npy}
-cluster: {nodes: 1, gpus_per_node: 1}
-";
-
 /// A run with checkpoints of steps 10 (better) and 20.
 struct Run {
     root: TempDir,
@@ -40,7 +23,7 @@ struct Run {
 impl Run {
     fn new() -> Self {
         let root = tempfile::tempdir().expect("a folder");
-        let experiment = run_support::experiment(YAML);
+        let experiment = run_support::experiment(run_support::TINY);
         let run = run_support::create(root.path(), &experiment);
         let pin = run.path().join("pin");
         fs::create_dir_all(&pin).expect("created");

@@ -147,27 +147,10 @@ fn the_search_ends_at_an_eighth_of_a_decade() {
     assert_eq!(eighths(probe::search(|_| 1.0).0), 48.0);
 }
 
-const YAML: &str = "
-name: tiny
-model:
-  base: CL2L
-  child: CL2L
-  vision: {arch: vit, width: 16, depth: 1, heads: 2, patch: 16, image_size: 32}
-  embed_dim: 8
-  transformer_width: 16
-  transformer_layers: 1
-  transformer_heads: 2
-eval:
-  datasets: [tiny]
-  batch_size: 3
-data: {root: /nowhere, metadata: /nowhere/x.npy}
-cluster: {nodes: 1, gpus_per_node: 1}
-";
-
 #[test]
 fn a_set_is_probed_and_its_features_are_kept() {
     let root = tempfile::tempdir().expect("a folder");
-    let experiment = run_support::experiment(YAML);
+    let experiment = run_support::experiment(run_support::TINY);
     let run = run_support::create(root.path(), &experiment);
     run_support::save(&run, &run_support::model(&experiment, 0), 10, &[]);
 

@@ -11,6 +11,24 @@ use rocket_worker::checkpoint::{self, Snapshot, TrainState};
 use rocket_worker::model::{Model, Options};
 use tch::{Device, Tensor};
 
+/// A model that is small, and a set `tiny` to score it on.
+pub(crate) const TINY: &str = "
+name: tiny
+model:
+  base: CL2L
+  child: CL2L
+  vision: {arch: vit, width: 16, depth: 1, heads: 2, patch: 16, image_size: 32}
+  embed_dim: 8
+  transformer_width: 16
+  transformer_layers: 1
+  transformer_heads: 2
+eval:
+  datasets: [tiny]
+  batch_size: 3
+data: {root: /nowhere, metadata: /nowhere/x.npy}
+cluster: {nodes: 1, gpus_per_node: 1}
+";
+
 /// Creates the directory of a run named `tiny` in a folder.
 pub(crate) fn create(root: &Path, experiment: &Experiment) -> RunDir {
     let manifest = Manifest {

@@ -42,13 +42,25 @@ pub(super) struct Args {
     /// With --catalog: decode this many images of each set, evenly taken; 0 for none.
     #[arg(long, value_name = "N", default_value_t = 8, requires = "catalog")]
     decode: usize,
+    /// With --catalog: fetch MNIST, CIFAR-10, CIFAR-100 and STL-10 into its folders where they are missing, from
+    /// where they are published, or from an address or folder that has the same files.
+    #[arg(
+        long,
+        value_name = "URL|FOLDER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        requires = "catalog"
+    )]
+    fetch: Option<String>,
 }
 
 /// Checks the sets and prints a table or JSON. The exit code is that of data if a set is malformed,
 /// or if one that was named is not ready.
 ///
 /// # Errors
-/// The catalog, or labels and prompts, cannot be read, or lack a set that was named.
+/// The catalog, or labels and prompts, cannot be read, or lack a set that was named; or a set that is to be
+/// fetched cannot be had.
 pub(super) fn run(file: &Path, args: &Args, json: bool) -> Result<ExitKind> {
     let catalog = load(file)?;
     let beside = |name: &str| file.with_file_name(name);
@@ -65,6 +77,9 @@ pub(super) fn run(file: &Path, args: &Args, json: bool) -> Result<ExitKind> {
     } else {
         args.datasets.iter().map(String::as_str).collect()
     };
+    if let Some(from) = &args.fetch {
+        super::fetch::fetch_missing(from, &catalog, &names)?;
+    }
     let check = |name| check::check(name, &catalog, &labels, &templates, args.decode);
     let checked = names
         .into_iter()

@@ -1,7 +1,7 @@
 //! `rocket-worker data fetch`: data sets from where they are published.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,7 +14,15 @@ use crate::data::fetch::{
     ArchiveOptions, Origin, Pairs, PairsOptions, PairsReport, PictureOptions, Politeness, Reach,
     RequestOptions, Resize, SETS, fetch_pairs, fetch_set,
 };
+use crate::eval::{Catalog, special};
 use crate::progress;
+
+/// Seconds.
+const TIMEOUT: f64 = 30.0;
+const TRIES: u32 = 3;
+/// Seconds.
+const PAUSE: f64 = 2.0;
+const USER_AGENT: &str = concat!("rocket/", env!("CARGO_PKG_VERSION"));
 
 /// Which set.
 #[derive(Debug, clap::Args)]
@@ -102,19 +110,19 @@ struct Archives {
 #[derive(Debug, clap::Args)]
 struct Net {
     /// Longest time for an image; longest silence for an archive.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = positive)]
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT, value_parser = positive)]
     timeout: f64,
     /// Requests for the same thing, where a failure may pass.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = TRIES, value_parser = clap::value_parser!(u32).range(1..=100))]
     tries: u32,
     /// Pause before the second try; it doubles from try to try. A server may ask for a longer one.
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = positive)]
+    #[arg(long, value_name = "SECONDS", default_value_t = PAUSE, value_parser = positive)]
     pause: f64,
     /// Also ask addresses of private networks and of this machine, which a list may not name otherwise.
     #[arg(long)]
     allow_private: bool,
     /// How servers are told who asks.
-    #[arg(long, value_name = "TEXT", default_value = concat!("rocket/", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_name = "TEXT", default_value = USER_AGENT)]
     user_agent: String,
 }
 
@@ -220,35 +228,7 @@ fn stop_as_asked() -> ! {
 }
 
 fn fetch_archives(name: &str, args: &Archives) -> Result<ExitKind> {
-    let from = match &args.from {
-        None => Origin::Published,
-        Some(text) => match Url::parse(text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") => Origin::Web(url),
-            _ if PathBuf::from(text).is_dir() => Origin::Folder(text.into()),
-            _ => {
-                return Err(Error::new(
-                    ExitKind::Usage,
-                    format!("--from '{text}' is neither an address nor a folder"),
-                )
-                .hint("an address begins with http:// or https://")
-                .into());
-            }
-        },
-    };
-    // An address that the user gives is the user's word.
-    let reach = match from {
-        Origin::Web(_) => Reach::Any,
-        _ => args.net.reach(),
-    };
-    let options = ArchiveOptions {
-        from,
-        folder: args.folder.clone(),
-        tries: args.net.tries,
-        pause: Duration::from_secs_f64(args.net.pause),
-        timeout: Duration::from_secs_f64(args.net.timeout),
-        reach,
-        user_agent: args.net.user_agent.clone(),
-    };
+    let options = archive_options(args.from.as_deref(), "--from", &args.folder, &args.net)?;
     let set = SETS.iter().find(|set| set.name == name);
     let set = set.ok_or_else(|| Error::new(ExitKind::Internal, format!("no set '{name}'")))?;
     let report = fetch_set(set, &options)?;
@@ -262,6 +242,76 @@ fn fetch_archives(name: &str, args: &Archives) -> Result<ExitKind> {
         writeln!(out, "{name} is{before} in '{}'", folder.display())?;
     }
     Ok(ExitKind::Ok)
+}
+
+/// Where archives come from, and how. `flag` is what `from` was given by.
+fn archive_options(
+    from: Option<&str>,
+    flag: &str,
+    folder: &Path,
+    net: &Net,
+) -> Result<ArchiveOptions> {
+    let from = match from {
+        None => Origin::Published,
+        Some(text) => match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => Origin::Web(url),
+            _ if Path::new(text).is_dir() => Origin::Folder(text.into()),
+            _ => {
+                return Err(Error::new(
+                    ExitKind::Usage,
+                    format!("{flag} '{text}' is neither an address nor a folder"),
+                )
+                .hint("an address begins with http:// or https://")
+                .into());
+            }
+        },
+    };
+    // An address that the user gives is the user's word.
+    let reach = match from {
+        Origin::Web(_) => Reach::Any,
+        _ => net.reach(),
+    };
+    Ok(ArchiveOptions {
+        from,
+        folder: folder.to_owned(),
+        tries: net.tries,
+        pause: Duration::from_secs_f64(net.pause),
+        timeout: Duration::from_secs_f64(net.timeout),
+        reach,
+        user_agent: net.user_agent.clone(),
+    })
+}
+
+/// What `--fetch` of other commands asks for: those of the sets that are missing and that are known to be
+/// published for everybody, from there or from another place (`--fetch=FROM`; empty for there).
+///
+/// # Errors
+/// The place is none, or a set cannot be had from it.
+pub(in crate::commands) fn fetch_missing(
+    from: &str,
+    catalog: &Catalog,
+    names: &[&str],
+) -> Result<()> {
+    let from = (!from.is_empty()).then_some(from);
+    let options = archive_options(from, "--fetch", Path::new(""), &Net::default())?;
+    for report in special::fetch_missing(catalog, names, SETS, &options)? {
+        for folder in &report.folders {
+            eprintln!("note: {} is in '{}' now", report.set, folder.display());
+        }
+    }
+    Ok(())
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self {
+            timeout: TIMEOUT,
+            tries: TRIES,
+            pause: PAUSE,
+            allow_private: false,
+            user_agent: USER_AGENT.to_owned(),
+        }
+    }
 }
 
 impl Net {

@@ -4,7 +4,7 @@
 mod check;
 mod check_catalog;
 mod check_training;
-mod fetch;
+pub(super) mod fetch;
 mod make_yfcc15m;
 mod prepare;
 mod prepare_eval;

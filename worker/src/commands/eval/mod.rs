@@ -43,6 +43,16 @@ pub struct Args {
     /// Prompts in place of the experiment's.
     #[arg(long, value_name = "FILE")]
     templates: Option<PathBuf>,
+    /// Fetch MNIST, CIFAR-10, CIFAR-100 and STL-10 into the catalog's folders where they are missing, from where
+    /// they are published, or from an address or folder that has the same files.
+    #[arg(
+        long,
+        value_name = "URL|FOLDER",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    fetch: Option<String>,
     /// Write accuracies by class and confusions of z and h as well.
     #[arg(long)]
     details: bool,
@@ -155,6 +165,14 @@ fn open(args: &Args, files: &sets::Files, experiment: &Experiment) -> Result<set
                 .hint(hint)
                 .into(),
         );
+    }
+    if let Some(from) = &args.fetch {
+        let (catalog, ..) = files.read()?;
+        let entries = catalog.entries().iter();
+        let all: Vec<&str> = entries.map(|entry| entry.name.as_str()).collect();
+        let named: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names = if named == [sets::ALL] { all } else { named };
+        super::data::fetch::fetch_missing(from, &catalog, &names)?;
     }
     Ok(sets::open(files, names, false)?)
 }

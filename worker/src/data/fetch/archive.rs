@@ -176,7 +176,7 @@ fn obtain(archive: &Archive, options: &ArchiveOptions) -> Result<(PathBuf, u64)>
             problems.join("; ")
         ),
     )
-    .hint("fetch it by hand into a folder, and give that with --from"))
+    .hint("fetch it by hand into a folder, and name that (--from FOLDER, --fetch=FOLDER)"))
 }
 
 fn wrong_sum(of: &str, found: &str, archive: &Archive) -> Error {

@@ -2,6 +2,7 @@
 //! CIFAR-10, CIFAR-100, STL-10. Their files are read whole; the largest split has 221 MB.
 
 mod cifar;
+mod fetch;
 mod mnist;
 mod stl10;
 
@@ -11,6 +12,8 @@ use super::error::some_of;
 use super::set::{Decode, Samples, Source};
 use super::{EvalError, Split};
 use crate::image::Picture;
+
+pub use fetch::fetch_missing;
 
 /// Names of the sets.
 pub const SETS: [&str; 4] = ["mnist", "cifar10", "cifar100", "stl10"];
