@@ -370,6 +370,20 @@ fn what_lower_attempts_left_half_written_goes() {
         checkpoint::prune(&run, 0, &keep(1, 0)).unwrap_err().kind(),
         ExitKind::Fenced
     );
+    // One name in sixteen was not understood: its random part begins with an `a`.
+    let names = [
+        "a000-a0b1c2d3e4f50617",
+        "a000-0123456789abcdef",
+        "a001-a0b1c2d3e4f50617",
+    ];
+    let drafts = names.map(|name| {
+        run.checkpoints_dir()
+            .join(format!(".tmp-step-00000010-{name}"))
+    });
+    for draft in &drafts {
+        fs::create_dir(draft).unwrap();
+    }
     checkpoint::prune(&run, 1, &keep(1, 0)).unwrap();
     assert!(!old.dir().exists() && own.dir().exists());
+    assert_eq!(drafts.map(|draft| draft.exists()), [false, false, true]);
 }

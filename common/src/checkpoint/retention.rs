@@ -126,10 +126,11 @@ fn remove_leftovers(place: &Path, attempt: u32) -> Result<()> {
             .map_err(|error| failed("read", place, error))?
             .file_name();
         let name = name.to_string_lossy();
+        // `.tmp-step-00000010-a000-<random>`; the last part may begin with an `a`, too.
         let of = name
             .strip_prefix(".tmp-")
-            .and_then(|rest| rest.rsplit_once("-a")?.1.split_once('-'))
-            .and_then(|(attempt, _)| attempt.parse::<u32>().ok());
+            .and_then(|rest| rest.rsplit_once('-')?.0.rsplit_once("-a"))
+            .and_then(|(_, attempt)| attempt.parse::<u32>().ok());
         if of.is_some_and(|of| of < attempt) || name.starts_with(".removed-") {
             let path = place.join(&*name);
             fs::remove_dir_all(&path)
