@@ -10,7 +10,7 @@ use data_support::{Folder, listing, npy, open, tar, yfcc, zip};
 use rocket_common::experiment::{Data, Dataset};
 use rocket_worker::data::index::{Index, IndexError};
 use rocket_worker::data::source::{
-    Building, Built, Indexed, Progress, Source, current_index, index_path, write_index,
+    Building, Built, Indexed, Part, Progress, Source, current_index, index_path, write_index,
 };
 
 fn samples(count: usize) -> Vec<(String, Vec<String>)> {
@@ -160,6 +160,8 @@ fn an_index_that_cannot_be_used_is_one_clear_error() {
     }
     folder.write("list.npy", npy(&samples(999)));
     all.push(format!("list: {}", folder.refusal(&named)));
+    fs::remove_file(folder.path("list.npy")).unwrap();
+    all.push(format!("gone: {}", folder.refusal(&named)));
     insta::assert_snapshot!(all.join("\n"));
 }
 
@@ -202,7 +204,54 @@ fn damage_within_an_index_spoils_single_samples() {
     }
 }
 
-/// Archives that were looked into before an interruption are not looked into again.
+/// A shard that is gone is named, and not taken for an index that is not there.
+#[test]
+fn a_shard_that_is_gone_is_named() {
+    let folder = Folder::new();
+    let shard = tar(&[("1.jpg", b"one"), ("1.txt", b"x")]);
+    let long = folder.write("0.tar", &shard);
+    folder.write("1.tar", &shard);
+    // As long as a large set, without its contents: what follows an archive's end is not read.
+    fs::File::options()
+        .write(true)
+        .open(long)
+        .unwrap()
+        .set_len(20 << 30)
+        .unwrap();
+    let data = folder.data(Dataset::Webdataset, "", "{0,1}.tar");
+    prepare(&data);
+    assert_eq!(folder.refusal(&data), "it was opened");
+    fs::remove_file(folder.path("1.tar")).unwrap();
+    let said = folder.refusal(&data);
+    assert!(
+        said.contains("'DIR/1.tar' cannot be looked at: No such file or directory"),
+        "{said}"
+    );
+}
+
+/// Prepares 25 of the 40 archives of the last list, and is ended there.
+fn interrupted(parts: &[Part], path: &Path) {
+    let stopped = std::panic::catch_unwind(|| {
+        let mut stop = |progress: Progress| {
+            assert!(
+                !(progress.total == 40 && progress.done == 25),
+                "interrupted"
+            );
+        };
+        let mut building = Building::new(path).with_progress(&mut stop);
+        building.threads = 2;
+        write_index(parts, path, building)
+    });
+    assert!(stopped.is_err());
+    assert!(!path.exists());
+}
+
+/// Where an interrupted preparation keeps what it found.
+fn journal_of(index: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.partial", index.display()))
+}
+
+/// Archives that were looked into before an interruption are not looked into again, unless they were changed.
 #[test]
 fn an_interrupted_preparation_goes_on() {
     let folder = Folder::new();
@@ -218,21 +267,13 @@ fn an_interrupted_preparation_goes_on() {
     let data = folder.data(Dataset::Yfcc15m, "y", "list.pkl");
     let parts = data.lists().unwrap();
     let path = index_path(&data, &parts);
-    let stopped = std::panic::catch_unwind(|| {
-        let mut stop = |progress: Progress| {
-            assert!(
-                !(progress.total == 40 && progress.done == 25),
-                "interrupted"
-            );
-        };
-        let mut building = Building::new(&path).with_progress(&mut stop);
-        building.threads = 2;
-        write_index(&parts, &path, building)
-    });
-    assert!(stopped.is_err());
-    assert!(!path.exists());
-    let journal = folder.path("list.pkl.index.partial");
+    interrupted(&parts, &path);
+    let journal = journal_of(&path);
     assert!(journal.exists());
+    folder.write(
+        "y/images/00/003.zip",
+        zip(&[("000.jpg", b"another image 3")]),
+    );
     // A torn record at its end, as a full disk or a lost node leaves it, costs that record alone.
     let mut bytes = fs::read(&journal).unwrap();
     bytes.extend_from_slice(&[7; 9]);
@@ -243,15 +284,53 @@ fn an_interrupted_preparation_goes_on() {
     let source = open(&data).unwrap();
     let listing = listing(&*source);
     for i in 0..40 {
+        let another = if i == 3 { "another " } else { "" };
         assert!(
-            listing.contains(&format!("{:08}: t: image {i}\n", i * 1000)),
+            listing.contains(&format!("{:08}: t: {another}image {i}\n", i * 1000)),
             "{listing}"
         );
     }
     // A list that was changed meanwhile begins anew.
-    fs::write(&journal, "rocket journal 1 of something else\n").unwrap();
+    fs::write(&journal, "rocket journal 2 of something else\n").unwrap();
     let built = write_index(&parts, &path, Building::new(&path)).unwrap();
     assert_eq!(built.known, 0);
+}
+
+/// Joined lists share a journal, and the archives of one are not taken for those of another.
+#[test]
+fn an_interrupted_preparation_of_joined_lists_goes_on() {
+    let folder = Folder::new();
+    for (list, count) in [("a", 3), ("b", 40)] {
+        for i in 0..count {
+            let image = format!("image {i} of {list}");
+            folder.write(
+                &format!("{list}-{i:02}.tar"),
+                tar(&[("1.jpg", image.as_bytes()), ("1.txt", b"x")]),
+            );
+        }
+    }
+    let list = |pattern: &str| format!("webdataset={}", folder.path(pattern).display());
+    let data = Data {
+        dataset: Dataset::MergedOpendata,
+        root: Dataset::JOINT.into(),
+        metadata: [list("a-{00..02}.tar"), list("b-{00..39}.tar")]
+            .join(Dataset::JOINT)
+            .into(),
+        ..Data::default()
+    };
+    let parts = data.lists().unwrap();
+    let path = index_path(&data, &parts);
+    interrupted(&parts, &path);
+    // The journal of an older version, which numbered archives otherwise, is begun anew.
+    let mut old = fs::read(journal_of(&path)).unwrap();
+    old["rocket journal ".len()] = b'1';
+    let whole = folder.path("whole.index");
+    fs::write(journal_of(&whole), old).unwrap();
+    let built = write_index(&parts, &whole, Building::new(&whole)).unwrap();
+    assert_eq!((built.samples, built.known), (43, 0));
+    let built = write_index(&parts, &path, Building::new(&path)).unwrap();
+    assert!(built.known >= 28, "{built:?}");
+    assert!(fs::read(&path).unwrap() == fs::read(&whole).unwrap());
 }
 
 /// What was wrong with an archive is not held against it once it is mended, nor is a shard that was changed

@@ -5,7 +5,8 @@ mod data_support;
 use std::fs;
 use std::process::Command;
 
-use data_support::{Folder, golden, npy, tar, yfcc, zip};
+use data_support::{Folder, golden, listing, npy, open, tar, yfcc, zip};
+use rocket_common::experiment::Dataset;
 use rocket_worker::data::pickle::Elements;
 
 /// Standard output and error of `rocket-worker data ...`, run in the folder, with its exit code.
@@ -82,6 +83,78 @@ fn a_set_is_prepared_once_and_verified() {
     );
     all += &data(&folder, &["prepare", "nowhere.yaml"]);
     insta::assert_snapshot!(all);
+}
+
+/// To prepare a set again, as training asks for when an archive was changed, helps; so it does once archives come
+/// that were absent or broken.
+#[test]
+fn preparing_again_takes_in_archives_that_changed() {
+    let folder = Folder::new();
+    folder.write(
+        "list.pkl",
+        yfcc(&[(2, "t", ""), (1002, "t", ""), (2002, "t", "")]),
+    );
+    folder.write("y/images/00/000.zip", zip(&[("002.jpg", b"zero")]));
+    folder.write("y/images/00/002.zip", b"no archive");
+    folder.write(
+        "exp.yaml",
+        "name: x\nmodel: {name: CL2L_R50_CL2L}\ndata: {dataset: yfcc15m, root: y, metadata: list.pkl}\n",
+    );
+    let set = folder.data(Dataset::Yfcc15m, "y", "list.pkl");
+    let prepare = || data(&folder, &["prepare", "exp.yaml"]);
+    let images = || listing(&*open(&set).unwrap());
+    let up_to_date = "$ data prepare exp.yaml\n\
+        list.pkl.index is up to date: 3 samples, 3 captions\nexit 0\n";
+    prepare();
+    assert_eq!(prepare(), up_to_date);
+    folder.write(
+        "y/images/00/000.zip",
+        zip(&[("001.jpg", b"more"), ("002.jpg", b"zero again")]),
+    );
+    let said = images();
+    assert!(
+        said.contains("run 'rocket-worker data prepare' again"),
+        "{said}"
+    );
+    for (archive, bytes, line) in [
+        (0, None, "00000002: t: zero again\n"),
+        (1, Some(b"one"), "00001002: t: one\n"),
+        (2, Some(b"two"), "00002002: t: two\n"),
+    ] {
+        if let Some(bytes) = bytes {
+            folder.write(
+                &format!("y/images/00/{archive:03}.zip"),
+                zip(&[("002.jpg", bytes)]),
+            );
+        }
+        prepare();
+        let said = images();
+        assert!(said.contains(line), "{said}");
+    }
+    assert_eq!(prepare(), up_to_date);
+}
+
+/// Of so many shards no rank looks at each when it begins, but who prepares them does, at those without a sample too.
+#[test]
+fn preparing_again_looks_at_every_shard() {
+    let folder = Folder::new();
+    let shard = tar(&[("1.jpg", b"one"), ("1.txt", b"x")]);
+    for number in 0..299 {
+        folder.write(&format!("{number:03}.tar"), &shard);
+    }
+    folder.write("299.tar", tar(&[("1.txt", b"x")]));
+    folder.write(
+        "exp.yaml",
+        "name: x\nmodel: {name: CL2L_R50_CL2L}\ndata: {dataset: webdataset, metadata: '{000..299}.tar'}\n",
+    );
+    let prepare = || data(&folder, &["prepare", "exp.yaml"]);
+    let said = prepare();
+    assert!(said.contains(".index: 299 samples, "), "{said}");
+    let said = prepare();
+    assert!(said.contains("is up to date: 299 samples, "), "{said}");
+    folder.write("299.tar", &shard);
+    let said = prepare();
+    assert!(said.contains(".index: 300 samples, "), "{said}");
 }
 
 /// Lists and archives that never answer, as of a dead network file system (here pipes that nobody writes to),
@@ -162,11 +235,7 @@ fn a_large_set_is_refused_until_it_is_prepared() {
         .unwrap()
         .set_len(600 << 20)
         .unwrap();
-    let mut set = folder.data(
-        rocket_common::experiment::Dataset::Cc3m,
-        "images",
-        "list.npy",
-    );
+    let mut set = folder.data(Dataset::Cc3m, "images", "list.npy");
     insta::assert_snapshot!(folder.refusal(&set), @"DIR/list.npy: holds more samples than every rank should read at its start, and has no index yet; make it once: rocket-worker data prepare EXPERIMENT");
     folder.write(
         "exp.yaml",

@@ -140,6 +140,43 @@ fn webdataset_shards_are_read_by_their_members() {
     assert_eq!(place.member.unwrap().len(), 3);
 }
 
+/// A file with two endings is neither the image nor the caption of its sample.
+#[test]
+fn the_ending_in_a_shard_is_all_after_the_first_dot() {
+    let folder = Folder::new();
+    folder.write(
+        "s.tar",
+        tar(&[
+            ("000.depth.png", b"depth"),
+            ("000.jpg", b"image"),
+            ("000.txt", b"a caption"),
+            ("000.zh.txt", b"another"),
+        ]),
+    );
+    let source = open(&folder.data(Dataset::Webdataset, "", "s.tar")).unwrap();
+    assert_eq!(listing(&*source), "s.tar/000.jpg: a caption: image\n");
+}
+
+/// Python writes NaN into JSON, which has no such number.
+#[test]
+fn json_that_is_not_needed_is_not_read() {
+    let folder = Folder::new();
+    let json: &[u8] = br#"{"caption": "not this", "similarity": NaN}"#;
+    let (image, text): (&[u8], &[u8]) = (b"image", b"a caption");
+    folder.write(
+        "both.tar",
+        tar(&[("1.jpg", image), ("1.json", json), ("1.txt", text)]),
+    );
+    let source = open(&folder.data(Dataset::Webdataset, "", "both.tar")).unwrap();
+    assert_eq!(listing(&*source), "both.tar/1.jpg: a caption: image\n");
+    folder.write("json.tar", tar(&[("1.jpg", image), ("1.json", json)]));
+    let said = folder.refusal(&folder.data(Dataset::Webdataset, "", "json.tar"));
+    assert!(
+        said.starts_with("DIR/json.tar holds '1.json', which is no JSON: "),
+        "{said}"
+    );
+}
+
 #[test]
 fn folders_and_lists_of_files_are_training_sets() {
     let folder = Folder::new();

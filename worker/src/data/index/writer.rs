@@ -37,6 +37,7 @@ pub(crate) struct IndexWriter<W> {
     /// Captions of the sample in the making.
     pending: Vec<u8>,
     pending_count: usize,
+    failed: Option<io::Error>,
 }
 
 impl<W: Write + Seek> IndexWriter<W> {
@@ -60,6 +61,7 @@ impl<W: Write + Seek> IndexWriter<W> {
             captions: 0,
             pending: Vec::new(),
             pending_count: 0,
+            failed: None,
         })
     }
 
@@ -126,10 +128,20 @@ impl<W: Write + Seek> IndexWriter<W> {
         self.captions += self.pending_count as u64;
         self.samples += 1;
         self.drop_captions();
-        if self.buffer.len() >= BUFFER {
-            self.flush()?;
+        if self.buffer.len() >= BUFFER
+            && let Err(cause) = self.flush()
+        {
+            let said = io::Error::new(cause.kind(), cause.to_string());
+            self.failed = Some(cause);
+            return Err(said);
         }
         Ok(())
+    }
+
+    /// What the file system said, if that is why [`IndexWriter::add`] failed. Readers of lists keep the words alone,
+    /// and blame the sample.
+    pub(crate) fn take_failure(&mut self) -> Option<io::Error> {
+        self.failed.take()
     }
 
     /// Adds the place of a sample in an archive.

@@ -114,6 +114,14 @@ impl<'a> Building<'a> {
             cause,
         }
     }
+
+    /// For a journal that makes no sense although its checksums are right.
+    pub(super) fn damaged_journal(&self) -> SourceError {
+        SourceError::Archive {
+            file: journal_of(&self.index),
+            what: "is a damaged journal of an interrupted attempt; remove it".to_owned(),
+        }
+    }
 }
 
 /// What came of making an index.
@@ -154,7 +162,7 @@ pub fn write_index(
     let mut known = 0;
     if parts.iter().any(Part::in_archives) {
         let key = key_of(parts, &building.reads)?;
-        let journal = Journal::open(&suffixed(path, ".partial"), &key).map_err(unwritten)?;
+        let journal = Journal::open(&journal_of(path), &key).map_err(unwritten)?;
         known = journal.known();
         building.journal = Some(journal);
     }
@@ -199,9 +207,14 @@ pub(super) fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Where an attempt to make an index keeps what it found.
+fn journal_of(index: &Path) -> PathBuf {
+    suffixed(index, ".partial")
+}
+
 /// What a journal is about: the lists as they are now.
 fn key_of(parts: &[Part], reads: &Reads) -> Result<String, SourceError> {
-    let mut key = "rocket journal 1".to_owned();
+    let mut key = "rocket journal 2".to_owned();
     for part in parts {
         let stamp = list_stamp(part, reads)?;
         key.push_str(&format!(
@@ -251,7 +264,11 @@ pub(super) fn build<W: Write + Seek>(
         if let Some(stamp) = list_stamp(part, &building.reads)? {
             building.sources.push((String::new(), stamp));
         }
-        read_part(part, &mut writer, building)?;
+        if let Err(error) = read_part(part, &mut writer, building) {
+            // A disk that is full is no fault of the sample at which it filled.
+            let cause = writer.take_failure();
+            return Err(cause.map_or(error, |cause| building.unwritten(cause)));
+        }
         let samples = writer.samples() - first;
         if samples == 0 {
             return Err(SourceError::Empty {
@@ -303,4 +320,28 @@ fn read_part<W: Write + Seek>(
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_a_sample() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let list = folder.path().join("list.tsv");
+        // More than is gathered before it is written.
+        let lines = format!("a.jpg\t{}\n", "x".repeat(1000)).repeat(2000);
+        std::fs::write(&list, lines).expect("a list");
+        let part = Part {
+            dataset: Dataset::Filelist,
+            root: folder.path().to_owned(),
+            list,
+        };
+        let full = File::options().write(true).open("/dev/full");
+        let out = BufWriter::with_capacity(1 << 16, full.expect("Linux has it"));
+        let mut building = Building::new(Path::new("list.tsv.index"));
+        let error = build(&[part], out, &mut building).expect_err("there is no room");
+        insta::assert_snapshot!(error.to_string(), @"cannot write the index 'list.tsv.index': No space left on device (os error 28); --output names another place");
+    }
 }

@@ -259,7 +259,10 @@ fn few_files(folder: &Path, reads: &Reads, left: &mut usize) -> bool {
     for entry in entries.flatten() {
         *left = left.saturating_sub(1);
         reading.moved();
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        // Links are followed, as where it is read.
+        let is_dir = entry
+            .file_type()
+            .is_ok_and(|kind| kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()));
         if *left == 0 || (is_dir && !few_files(&entry.path(), reads, left)) {
             return false;
         }
@@ -308,12 +311,13 @@ pub(super) fn current(path: &Path, parts: &[Part], reads: &Reads) -> Result<Inde
                 part.root.join(name)
             };
             let _reading = reads.begin(&file);
-            let now = Stamp::of(&file)?;
-            if now != *then {
-                return stale(format!(
-                    "'{}' was changed since it was made",
-                    file.display()
-                ));
+            let shown = file.display();
+            match Stamp::of(&file) {
+                Ok(now) if now == *then => {}
+                Ok(_) => return stale(format!("'{shown}' was changed since it was made")),
+                Err(cause) => {
+                    return stale(format!("'{shown}' cannot be looked at: {cause}"));
+                }
             }
         }
     }
@@ -327,5 +331,31 @@ pub(super) fn touch(parts: &[Part], reads: &Reads) {
         let _reading = reads.begin(path);
         // Only that there is an answer matters.
         let _ = std::fs::metadata(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_behind_links_count() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, images) = (folder.path().join("root"), folder.path().join("images"));
+        for path in [&root, &images] {
+            std::fs::create_dir(path).expect("a folder");
+        }
+        for name in ["a.jpg", "b.jpg", "c.jpg"] {
+            std::fs::write(images.join(name), "").expect("a file");
+        }
+        std::os::unix::fs::symlink(&images, root.join("class")).expect("a link");
+        let few = |mut left| few_files(&root, &Reads::unwatched(), &mut left);
+        assert!(!few(4));
+        assert!(few(5));
+        // A link that goes round ends somewhere.
+        for name in ["round", "again"] {
+            std::os::unix::fs::symlink(&root, images.join(name)).expect("a link");
+        }
+        assert!(!few(1000));
     }
 }

@@ -2,13 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::build::{Building, Built, Progress, Unit, write_index};
 use super::open::{current, lock, touch};
+use super::scan::fault;
 use super::watch::{Reads, watched};
+use super::yfcc::directory;
 use super::{Part, SourceError};
-use crate::data::index::{Index, IndexError};
+use crate::data::index::{ArchiveView, Index, IndexError, Stamp};
 
 /// How an index is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,7 @@ pub fn prepare(
         let _lock = lock(&path)?;
         if !how.force
             && let Ok(index) = current(&path, &parts, reads)
+            && !archives_changed(&index, &parts, how.threads, reads)
         {
             return Ok(Prepared::Before(index));
         }
@@ -56,6 +60,52 @@ pub fn prepare(
         let index = Index::open(&path).map_err(|cause| unusable(&path, cause))?;
         Ok(Prepared::Now(index, built))
     })
+}
+
+/// Whether an archive of an index is another one now, or can be read and could not be then. A rank that opens the
+/// index does not look at them all: it notices a change when it opens the archive.
+fn archives_changed(index: &Index, parts: &[Part], threads: usize, reads: &Reads) -> bool {
+    // Shards are named by their whole paths.
+    let mut archives: Vec<(&Path, ArchiveView<'_>)> = (0..)
+        .map_while(|number| index.archive(number))
+        .map(|archive| (Path::new(""), archive))
+        .collect();
+    for (facts, part) in index.facts().parts.iter().zip(parts) {
+        let Some(first) = facts.places else {
+            continue;
+        };
+        let numbers = first..first.saturating_add(facts.samples);
+        for record in numbers.map_while(|number| index.place(number)) {
+            if let Some((root, _)) = archives.get_mut(record.archive as usize) {
+                *root = part.root.as_path();
+            }
+        }
+    }
+    let next = AtomicUsize::new(0);
+    let changed = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in archives.iter().take(threads.max(1)) {
+            scope.spawn(|| {
+                while !changed.load(Ordering::Relaxed)
+                    && let Some((root, archive)) =
+                        archives.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    if is_other(&root.join(archive.name), archive, reads) {
+                        changed.store(true, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    changed.into_inner()
+}
+
+fn is_other(file: &Path, archive: &ArchiveView<'_>, reads: &Reads) -> bool {
+    if archive.fault.is_some() {
+        return fault(&directory(file, reads)).as_deref() != archive.fault;
+    }
+    let _reading = reads.begin(file);
+    Stamp::of(file).ok() != Some(archive.stamp)
 }
 
 /// Compares all of the index of `parts` at `path` with its checksums.

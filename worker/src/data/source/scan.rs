@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 
+use super::SourceError;
+use super::watch::Reads;
 use crate::data::index::{Record, Stamp};
 
 /// What was found in archives before, in a file: records of number, length, CRC-32C and bytes.
@@ -107,20 +109,30 @@ impl Journal {
 /// Archives that may be looked into before an earlier one is done, for each thread.
 const AHEAD: usize = 64;
 
-/// Calls `work` for 0..`count` on many threads, and `each` with what came of it, in order.
+/// The archives of a list, and how they are looked into.
+pub(super) struct Archives<'a> {
+    /// Archives of the lists before this one: all lists of an index share its journal.
+    pub(super) before: u32,
+    pub(super) files: &'a [PathBuf],
+    /// So many at a time.
+    pub(super) threads: usize,
+    pub(super) journal: Option<&'a Journal>,
+    pub(super) reads: &'a Reads,
+}
+
+/// Calls `look` for every archive on many threads, and `each` with what came of it, in order.
 ///
 /// # Errors
-/// What `each` or the journal said first.
+/// What `each` said first; [`SourceError::Write`] of the journal.
 pub(super) fn scan(
-    count: usize,
-    threads: usize,
-    journal: Option<&Journal>,
-    work: impl Fn(usize) -> Vec<u8> + Sync,
-    mut each: impl FnMut(usize, Vec<u8>) -> Result<(), String>,
-) -> Result<(), String> {
+    archives: &Archives<'_>,
+    look: impl Fn(&Path) -> Vec<u8> + Sync,
+    mut each: impl FnMut(usize, Vec<u8>) -> Result<(), SourceError>,
+) -> Result<(), SourceError> {
+    let (count, threads) = (archives.files.len(), archives.threads);
     if count == 1 {
         // Not worth a thread.
-        return one(0, journal, &work).and_then(|bytes| each(0, bytes));
+        return one(archives, 0, &look).and_then(|bytes| each(0, bytes));
     }
     let next = AtomicUsize::new(0);
     // How many were handed on; past `count` to end it.
@@ -131,7 +143,7 @@ pub(super) fn scan(
     std::thread::scope(|scope| {
         for _ in 0..threads.clamp(1, count.max(1)) {
             let sender = sender.clone();
-            let (next, handed_on, moved, work) = (&next, &handed_on, &moved, &work);
+            let (next, handed_on, moved, look) = (&next, &handed_on, &moved, &look);
             scope.spawn(move || {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
@@ -147,7 +159,7 @@ pub(super) fn scan(
                     if ended {
                         return;
                     }
-                    let made = one(number, journal, work);
+                    let made = one(archives, number, look);
                     if sender.send((number, made)).is_err() {
                         return;
                     }
@@ -160,7 +172,8 @@ pub(super) fn scan(
         let mut result = Ok(());
         while wanted < count && result.is_ok() {
             let Ok((number, made)) = receiver.recv() else {
-                result = Err("a thread gave up".to_owned());
+                let cause = io::Error::other("one of them gave up");
+                result = Err(SourceError::Thread { cause });
                 break;
             };
             waiting.insert(number, made);
@@ -183,31 +196,45 @@ pub(super) fn scan(
 }
 
 fn one(
+    archives: &Archives<'_>,
     number: usize,
-    journal: Option<&Journal>,
-    work: &(impl Fn(usize) -> Vec<u8> + Sync),
-) -> Result<Vec<u8>, String> {
-    let Some(journal) = journal else {
-        return Ok(work(number));
+    look: &(impl Fn(&Path) -> Vec<u8> + Sync),
+) -> Result<Vec<u8>, SourceError> {
+    let file = archives.files[number].as_path();
+    let Some(journal) = archives.journal else {
+        return Ok(look(file));
     };
-    let key = number as u32;
-    if let Some(bytes) = journal.get(key) {
+    let key = archives.before + number as u32;
+    if let Some(bytes) = journal.get(key)
+        && is_of(&bytes, file, archives.reads)
+    {
         return Ok(bytes);
     }
-    let bytes = work(number);
+    let bytes = look(file);
     // What could not be read is looked at again: it may be mended by then.
-    if is_fault(&bytes) {
+    if fault(&bytes).is_some() {
         return Ok(bytes);
     }
     journal
         .put(key, &bytes)
-        .map_err(|error| format!("cannot write '{}': {error}", journal.path.display()))?;
+        .map_err(|cause| SourceError::Write {
+            file: journal.path.clone(),
+            cause,
+        })?;
     Ok(bytes)
 }
 
-/// Whether what was found begins with what is wrong with the archive.
-fn is_fault(mut bytes: &[u8]) -> bool {
-    bytes.stamp().is_some() && bytes.text().is_some_and(|what| !what.is_empty())
+/// Whether this was found in the file as it is now.
+fn is_of(mut bytes: &[u8], file: &Path, reads: &Reads) -> bool {
+    let _reading = reads.begin(file);
+    let then = bytes.stamp();
+    then.is_some() && then == Stamp::of(file).ok()
+}
+
+/// What is wrong with an archive, by what was found in it.
+pub(super) fn fault(mut bytes: &[u8]) -> Option<String> {
+    bytes.stamp()?;
+    bytes.text().filter(|what| !what.is_empty())
 }
 
 /// What was found in an archive, as bytes: its stamp, what is wrong with it (nothing, if empty), its members.
@@ -266,5 +293,43 @@ impl Blob for &[u8] {
         let record = Record::decode(rest)?;
         *self = &rest[record.encode().len()..];
         Some((u16::from_le_bytes(*number), record))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A full disk is told as such, so that who opens a small set does without.
+    #[test]
+    fn a_journal_that_cannot_be_written_is_no_fault_of_an_archive() {
+        let full = File::options().write(true).open("/dev/full");
+        let journal = Journal {
+            path: "list.index.partial".into(),
+            file: Mutex::new(full.expect("Linux has it")),
+            known: HashMap::new(),
+            end: Mutex::new(0),
+        };
+        let files = [PathBuf::from("0.tar"), PathBuf::from("1.tar")];
+        let archives = Archives {
+            before: 0,
+            files: &files,
+            threads: 2,
+            journal: Some(&journal),
+            reads: &Reads::new(Duration::MAX),
+        };
+        let look = |_: &Path| {
+            let mut blob = Vec::new();
+            blob.push_stamp(Stamp {
+                size: 1,
+                mtime_ns: 1,
+            });
+            blob.push_text("");
+            blob
+        };
+        let error = scan(&archives, look, |_, _| Ok(())).expect_err("there is no room");
+        insta::assert_snapshot!(error.to_string(), @"cannot write the index 'list.index.partial': No space left on device (os error 28); --output names another place");
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 /// The most shards that a pattern may name.
 const MOST: usize = 1_000_000;
 
-/// The files that a pattern names, in order. `{a,b}` stands for each of its words, `{007..123}` for each number,
-/// with as many digits as the shorter of its ends has at least.
+/// The files that a pattern names, in order. `{a,b}` stands for each of its words, `{007..123}` for each number:
+/// with as many digits as its longer end, if one of them is padded with zeros (a lone `0` is not), as in bash.
 ///
 /// # Errors
 /// What is wrong with the pattern.
@@ -55,7 +55,8 @@ fn words(inside: &str) -> Result<Vec<String>, String> {
         text.parse()
             .map_err(|_| "is no range of whole numbers".to_owned())
     };
-    let width = if first.starts_with('0') || last.starts_with('0') {
+    let padded = |end: &str| end.len() > 1 && end.starts_with('0');
+    let width = if padded(first) || padded(last) {
         first.len().max(last.len())
     } else {
         0
@@ -92,6 +93,13 @@ mod tests {
             ["008.tar", "009.tar", "010.tar", "011.tar"]
         );
         assert_eq!(names("{8..11}.tar"), ["8.tar", "9.tar", "10.tar", "11.tar"]);
+        let ends = |pattern| {
+            let names = names(pattern);
+            [names[0].clone(), names[10].clone()]
+        };
+        assert_eq!(ends("{0..10}"), ["0", "10"]);
+        assert_eq!(ends("{00..10}"), ["00", "10"]);
+        assert_eq!(ends("{0..010}"), ["000", "010"]);
         assert_eq!(
             names("{a,b}/{0..1}.tar"),
             ["a/0.tar", "a/1.tar", "b/0.tar", "b/1.tar"]

@@ -14,7 +14,7 @@ use super::Part;
 use super::SourceError;
 use super::build::{Building, Progress, Unit};
 use super::conceptual::add_caption;
-use super::scan::{Blob, PushBlob, scan};
+use super::scan::{Archives, Blob, PushBlob, scan};
 use super::shards::expand;
 use super::tar::{Member, members};
 use super::watch::Reads;
@@ -41,18 +41,20 @@ pub(super) fn read<W: Write + Seek>(
         .map_err(|what| SourceError::Parts(format!("data.metadata: {what}")))?;
     let journal = building.journal.take();
     let reads = Arc::clone(&building.reads);
-    let mut wrong = None;
     let result = scan(
-        shards.len(),
-        building.threads,
-        journal.as_ref(),
-        |number| shard(&shards[number], &reads),
+        &Archives {
+            before: writer.archives(),
+            files: &shards,
+            threads: building.threads,
+            journal: journal.as_ref(),
+            reads: &reads,
+        },
+        |file| shard(file, &reads),
         |number, blob| {
-            let name = shards[number].to_string_lossy().into_owned();
-            let stamp = add_shard(&name, &blob, writer).inspect_err(|_| {
-                wrong = Some(shards[number].clone());
-            })?;
+            let file = shards[number].as_path();
+            let stamp = add_shard(file, &blob, writer, building)?;
             if shards.len() <= MOST_COMPARED {
+                let name = file.to_string_lossy().into_owned();
                 building.sources.push((name, stamp));
             }
             if let Some(progress) = building.progress.as_mut() {
@@ -68,38 +70,39 @@ pub(super) fn read<W: Write + Seek>(
         },
     );
     building.journal = journal;
-    result.map_err(|what| SourceError::Archive {
-        file: wrong.unwrap_or_else(|| building.index.clone()),
-        what,
-    })
+    result
 }
 
 /// Puts what was found in a shard into the index, and gives what the shard was then.
 fn add_shard<W: Write + Seek>(
-    name: &str,
+    file: &Path,
     mut blob: &[u8],
     writer: &mut IndexWriter<W>,
-) -> Result<Stamp, String> {
-    const DAMAGED: &str = "was looked into before, and the journal of that is damaged; remove it";
-    let stamp = blob.stamp().ok_or(DAMAGED)?;
-    let fault = blob.text().ok_or(DAMAGED)?;
+    building: &Building<'_>,
+) -> Result<Stamp, SourceError> {
+    let damaged = || building.damaged_journal();
+    let wrong = |what: String| SourceError::Archive {
+        file: file.to_owned(),
+        what,
+    };
+    let stamp = blob.stamp().ok_or_else(damaged)?;
+    let fault = blob.text().ok_or_else(damaged)?;
     if !fault.is_empty() {
-        return Err(fault);
+        return Err(wrong(fault));
     }
-    let archive = writer.archive(name, stamp, None);
-    let short = Path::new(name).file_name().unwrap_or_default();
-    let short = short.to_string_lossy();
+    let archive = writer.archive(&file.to_string_lossy(), stamp, None);
+    let short = file.file_name().unwrap_or_default().to_string_lossy();
     while let Some(member) = blob.text() {
-        let (captions, record) = blob.member().ok_or(DAMAGED)?;
+        let (captions, record) = blob.member().ok_or_else(damaged)?;
         for _ in 0..captions {
-            let caption = blob.text().ok_or(DAMAGED)?;
+            let caption = blob.text().ok_or_else(damaged)?;
             add_caption(writer, &caption)
-                .map_err(|what| format!("holds a broken sample '{member}': {what}"))?;
+                .map_err(|what| wrong(format!("holds a broken sample '{member}': {what}")))?;
         }
         writer.place(&Record { archive, ..record });
         writer
             .add(&format!("{short}/{member}"))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| wrong(error.to_string()))?;
     }
     Ok(stamp)
 }
@@ -110,7 +113,7 @@ struct Group {
     key: String,
     image: Option<Member>,
     text: Option<String>,
-    json: Vec<String>,
+    json: Option<Member>,
 }
 
 fn shard(path: &Path, reads: &Reads) -> Vec<u8> {
@@ -152,18 +155,12 @@ fn look(path: &Path, reads: &Reads) -> Result<(Stamp, Vec<u8>), String> {
         }
         let (key, ending) = split(&member.name);
         if key != group.key {
-            finish(&mut samples, std::mem::take(&mut group))?;
+            finish(&file, &mut samples, std::mem::take(&mut group))?;
             key.clone_into(&mut group.key);
         }
         match ending.as_str() {
             "txt" => group.text = Some(caption(&file, &member)?),
-            "json" => {
-                let text = caption(&file, &member)?;
-                let value = serde_json::from_str(&text).map_err(|error| {
-                    format!("holds '{}', which is no JSON: {error}", member.name)
-                })?;
-                group.json = captions(&value);
-            }
+            "json" => group.json = Some(member),
             ending if IMAGES.contains(&ending) && group.image.is_none() => {
                 group.image = Some(member);
             }
@@ -171,15 +168,16 @@ fn look(path: &Path, reads: &Reads) -> Result<(Stamp, Vec<u8>), String> {
         }
         Ok(())
     })?;
-    finish(&mut samples, group)?;
+    finish(&file, &mut samples, group)?;
     Ok((Stamp::from(&metadata), samples))
 }
 
-/// What a sample's files have in common, and the ending in lower case.
+/// What a sample's files have in common, and the ending in lower case: all after the first dot, as WebDataset has
+/// it, so that `7.depth.png` is not the image of `7`.
 fn split(name: &str) -> (&str, String) {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = name[base..].find('.').map_or(name.len(), |dot| base + dot);
-    let ending = name.rfind('.').map_or("", |dot| &name[dot + 1..]);
+    let ending = name[dot..].strip_prefix('.').unwrap_or_default();
     (&name[..dot], ending.to_ascii_lowercase())
 }
 
@@ -198,26 +196,32 @@ fn caption(file: &File, member: &Member) -> Result<String, String> {
 }
 
 /// `caption`, or `captions`, of a JSON file.
-fn captions(value: &Value) -> Vec<String> {
+fn captions(file: &File, member: &Member) -> Result<Vec<String>, String> {
+    let text = caption(file, member)?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|error| format!("holds '{}', which is no JSON: {error}", member.name))?;
     if let Some(Value::String(caption)) = value.get("caption") {
-        return vec![caption.clone()];
+        return Ok(vec![caption.clone()]);
     }
     let list = value.get("captions").and_then(Value::as_array);
-    list.map(|list| {
-        list.iter()
-            .filter_map(|caption| caption.as_str().map(str::to_owned))
-            .collect()
-    })
-    .unwrap_or_default()
+    Ok(list
+        .map(|list| {
+            list.iter()
+                .filter_map(|caption| caption.as_str().map(str::to_owned))
+                .collect()
+        })
+        .unwrap_or_default())
 }
 
-fn finish(samples: &mut Vec<u8>, group: Group) -> Result<(), String> {
+fn finish(file: &File, samples: &mut Vec<u8>, group: Group) -> Result<(), String> {
     let Some(image) = group.image else {
         return Ok(());
     };
-    let mut captions = match group.text {
-        Some(text) => vec![text],
-        None => group.json,
+    let mut captions = match (group.text, &group.json) {
+        (Some(text), _) => vec![text],
+        // Not before it decides: Python writes what is no JSON (NaN) beside captions.
+        (None, Some(json)) => captions(file, json)?,
+        (None, None) => Vec::new(),
     };
     captions.truncate(u16::MAX.into());
     let offset = Some(image.offset).filter(|&offset| offset <= Record::MOST_OFFSET);
@@ -240,4 +244,20 @@ fn finish(samples: &mut Vec<u8>, group: Group) -> Result<(), String> {
         samples.push_text(caption);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_journal_is_named_and_not_the_shard() {
+        let mut writer = IndexWriter::new(Cursor::new(Vec::<u8>::new())).expect("memory");
+        let building = Building::new(Path::new("set.index"));
+        let error = add_shard(Path::new("0.tar"), b"?", &mut writer, &building);
+        let error = error.expect_err("it makes no sense");
+        insta::assert_snapshot!(error.to_string(), @"set.index.partial is a damaged journal of an interrupted attempt; remove it");
+    }
 }

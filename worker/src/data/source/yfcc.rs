@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Part;
 use super::SourceError;
 use super::build::{Building, Progress, Unit};
 use super::conceptual::{add, add_caption, elements};
-use super::scan::{Blob, PushBlob, scan};
+use super::scan::{Archives, Blob, PushBlob, scan};
 use super::watch::Reads;
 use super::zip::{Directory, Entry};
 use crate::data::index::{IndexWriter, Record, Stamp};
@@ -92,20 +92,28 @@ fn places<W: Write + Seek>(
     let mut readable = 0;
     let mut fault = None;
     let names = |number: usize| archive_name(archives[number]);
+    let files: Vec<PathBuf> = (0..archives.len())
+        .map(|number| root.join(names(number)))
+        .collect();
     let samples = writer.samples();
     let first = writer.archives();
     let journal = building.journal.take();
     let reads = Arc::clone(&building.reads);
     let result = scan(
-        archives.len(),
-        building.threads,
-        journal.as_ref(),
-        |number| directory(root, &names(number), &reads),
+        &Archives {
+            before: first,
+            files: &files,
+            threads: building.threads,
+            journal: journal.as_ref(),
+            reads: &reads,
+        },
+        |file| directory(file, &reads),
         |number, blob| {
             let archive = first + number as u32;
             let mut blob = blob.as_slice();
-            let stamp = blob.stamp().ok_or("the journal is damaged")?;
-            let what = blob.text().ok_or("the journal is damaged")?;
+            let (Some(stamp), Some(what)) = (blob.stamp(), blob.text()) else {
+                return Err(building.damaged_journal());
+            };
             if what.is_empty() {
                 readable += 1;
             } else if fault.is_none() {
@@ -133,7 +141,7 @@ fn places<W: Write + Seek>(
                 if building.faulty.len() < 10 {
                     building
                         .faulty
-                        .push(format!("{} {what}", root.join(names(number)).display()));
+                        .push(format!("{} {what}", files[number].display()));
                 }
             }
             writer.archive(&names(number), stamp, (!what.is_empty()).then_some(&what));
@@ -151,10 +159,7 @@ fn places<W: Write + Seek>(
         },
     );
     building.journal = journal;
-    result.map_err(|what| SourceError::Archive {
-        file: root.to_owned(),
-        what,
-    })?;
+    result?;
     if let (0, Some((first, what))) = (readable, fault) {
         return Err(SourceError::NoArchives {
             root: root.to_owned(),
@@ -170,16 +175,15 @@ fn places<W: Write + Seek>(
 }
 
 /// What is in an archive: its stamp, what is wrong with it, and the members that are called as images are.
-fn directory(root: &Path, name: &str, reads: &Reads) -> Vec<u8> {
+pub(super) fn directory(path: &Path, reads: &Reads) -> Vec<u8> {
     let mut blob = Vec::new();
     let read = || -> Result<(Stamp, Directory), String> {
         let said = |error: std::io::Error| match error.kind() {
             std::io::ErrorKind::NotFound => NOT_THERE.to_owned(),
             _ => format!("cannot be read: {error}"),
         };
-        let path = root.join(name);
-        let _reading = reads.begin(&path);
-        let file = File::open(&path).map_err(said)?;
+        let _reading = reads.begin(path);
+        let file = File::open(path).map_err(said)?;
         let metadata = file.metadata().map_err(said)?;
         let directory = Directory::read(&file, metadata.len())?;
         Ok((Stamp::from(&metadata), directory))
