@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use rocket_common::experiment::{Augment, CaptionSampling, Text};
-use rocket_worker::data::source::{Place, ReadError, Source};
+use rocket_worker::data::source::{Place, ReadError, Source, Stalled};
 use rocket_worker::data::{GlobalPosition, HostBatch, LoadError, Loader, LoaderOptions, Order};
 use rocket_worker::image::ImageViews;
 use rocket_worker::random::{Permutation, Purpose, Stream};
@@ -60,8 +63,41 @@ impl Source for Pictures {
     }
 }
 
+/// Pictures of a file system that answers no more, which shows at the second look.
+struct Hanging {
+    pictures: Pictures,
+    begun: Sender<()>,
+    release: Mutex<Receiver<()>>,
+    looks: AtomicU32,
+}
+
+impl Source for Hanging {
+    fn len(&self) -> usize {
+        self.pictures.len()
+    }
+    fn captions(&self, sample: usize) -> Vec<&str> {
+        self.pictures.captions(sample)
+    }
+    fn place(&self, sample: usize) -> Result<Place, ReadError> {
+        let _ = self.begun.send(());
+        // Until the other end is dropped.
+        let _ = self.release.lock().unwrap().recv();
+        self.pictures.place(sample)
+    }
+    fn name(&self, sample: usize) -> String {
+        self.pictures.name(sample)
+    }
+    fn stalled(&self) -> Option<Stalled> {
+        let looked = self.looks.fetch_add(1, Ordering::SeqCst) > 0;
+        looked.then(|| Stalled {
+            file: "dead/00.jpg".into(),
+            seconds: 1,
+        })
+    }
+}
+
 fn loader(
-    source: Arc<Pictures>,
+    source: Arc<impl Source + 'static>,
     order: Order,
     rank: u64,
     workers: usize,
@@ -282,6 +318,36 @@ fn a_loader_is_dropped_at_once() {
         }
     }
     assert_eq!(Arc::strong_count(&source), 1);
+}
+
+/// It was looked once whether a read had stalled, and then waited for a thread that never ended.
+#[test]
+fn a_drop_ends_once_a_read_has_stalled() {
+    let (begun, begins) = channel();
+    let (release, wait) = channel();
+    let source = Hanging {
+        pictures: Pictures::new(50),
+        begun,
+        release: Mutex::new(wait),
+        looks: AtomicU32::new(0),
+    };
+    let loader = loader(
+        Arc::new(source),
+        order(1, 8, 1),
+        0,
+        1,
+        GlobalPosition::default(),
+    );
+    let patience = Duration::from_secs(60);
+    begins.recv_timeout(patience).expect("a read begins");
+    let (dropped, drops) = channel();
+    std::thread::spawn(move || {
+        drop(loader);
+        let _ = dropped.send(());
+    });
+    let ended = drops.recv_timeout(patience);
+    drop(release);
+    ended.expect("the loader waits for no read that hangs");
 }
 
 #[test]

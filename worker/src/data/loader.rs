@@ -92,6 +92,9 @@ const PREFETCH: usize = 2;
 /// How often a consumer that waits looks whether a file system still answers.
 const WATCH: Duration = Duration::from_secs(1);
 
+/// The longest pause between two looks whether the threads have ended.
+const ENDING: Duration = Duration::from_millis(50);
+
 /// How the loader fares, since it was started.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Counters {
@@ -333,9 +336,15 @@ impl Drop for Loader {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.work.notify_all();
-        if self.shared.maker.source.stalled().is_some() {
-            // A thread that waits for a dead file system cannot be waited for.
-            return;
+        let mut pause = Duration::from_millis(1);
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            // A thread that waits for a dead file system cannot be waited for; that it is dead may show only
+            // meanwhile.
+            if self.shared.maker.source.stalled().is_some() {
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(ENDING);
         }
         for thread in self.threads.drain(..) {
             // A thread that panicked has nothing left to say.

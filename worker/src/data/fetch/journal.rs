@@ -247,6 +247,12 @@ impl Journal {
             lines: std::mem::take(&mut self.pending),
         }
     }
+
+    /// Has lines written to another file from now on, and gives the one before.
+    #[cfg(test)]
+    pub(super) fn redirect(&mut self, file: Arc<File>) -> Arc<File> {
+        std::mem::replace(&mut self.file, file)
+    }
 }
 
 /// Lines that are to be written.

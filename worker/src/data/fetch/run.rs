@@ -73,6 +73,8 @@ pub(super) struct Run<'a> {
     tasks: JoinSet<Done>,
     stop: watch::Sender<bool>,
     writing: Option<JoinHandle<Result<()>>>,
+    /// The journal could not be written, and may end with half a line.
+    torn: bool,
     noted: Instant,
     /// Bytes of bodies that images were kept of.
     pub(super) received: u64,
@@ -105,6 +107,7 @@ impl<'a> Run<'a> {
             tasks: JoinSet::new(),
             stop: watch::Sender::new(false),
             writing: None,
+            torn: false,
             noted: Instant::now(),
             received: 0,
             settled: 0,
@@ -314,12 +317,11 @@ impl<'a> Run<'a> {
         if self.noted.elapsed() < NOTE_EVERY {
             return Ok(());
         }
-        if let Some(writing) = &mut self.writing {
-            if !writing.is_finished() {
-                return Ok(());
-            }
-            joined(writing.await)?;
+        let under_way = |writing: &JoinHandle<_>| !writing.is_finished();
+        if self.writing.as_ref().is_some_and(under_way) {
+            return Ok(());
         }
+        self.written().await?;
         self.noted = Instant::now();
         let (batch, images) = (self.journal.batch(), Arc::clone(&self.images));
         self.writing = Some(tokio::task::spawn_blocking(move || {
@@ -328,9 +330,23 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Waits for what is written beside. Its handle is let go of, whatever came of it: awaited again, it
+    /// panics.
+    async fn written(&mut self) -> Result<()> {
+        let Some(writing) = self.writing.take() else {
+            return Ok(());
+        };
+        let result = joined(writing.await);
+        self.torn = result.is_err();
+        result
+    }
+
     async fn finish(&mut self) -> Result<()> {
-        if let Some(writing) = self.writing.take() {
-            joined(writing.await)?;
+        self.written().await?;
+        if self.torn {
+            // Told already. Half a line at the end is taken off at the next start, but not one that others
+            // follow; rows that are not noted are looked at again then.
+            return Ok(());
         }
         self.journal.batch().write(Some(&self.images))
     }
@@ -409,4 +425,83 @@ fn joined(result: Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
             format!("the journal was not written: {error}"),
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fetch::journal::Header;
+    use crate::data::fetch::{Pairs, Politeness, Reach, RequestOptions};
+
+    fn options(folder: &Path) -> PairsOptions {
+        PairsOptions {
+            list: folder.join("list.tsv"),
+            pairs: Pairs::Cc12m,
+            folder: folder.to_owned(),
+            connections: 1,
+            politeness: Politeness {
+                connections: 1,
+                spacing: Duration::ZERO,
+            },
+            tries: 1,
+            pause: Duration::ZERO,
+            picture: PictureOptions {
+                resize: None,
+                quality: 95,
+                min_side: 0,
+            },
+            request: RequestOptions {
+                timeout: Duration::from_secs(1),
+                max_bytes: 1,
+                reach: Reach::Public,
+                user_agent: "test".into(),
+            },
+            retry_failed: false,
+            threads: 1,
+        }
+    }
+
+    /// The last write awaited the failed one again, which panicked, and would have added to half a line.
+    #[test]
+    fn nothing_follows_a_write_of_the_journal_that_failed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = options(folder.path());
+        std::fs::write(&options.list, "").expect("a list");
+        let header = Header {
+            version: 1,
+            set: "cc12m".into(),
+            list_sha256: String::new(),
+            rows: 2,
+            pictures: String::new(),
+        };
+        let mut journal = Journal::open(folder.path(), &header).expect("a journal");
+        let path = folder.path().join("journal.tsv");
+        let before = std::fs::read(&path).expect("the journal");
+        let full = File::options().write(true).open("/dev/full");
+        let disk = journal.redirect(Arc::new(full.expect("a full disk")));
+        let mut run = Run::new(&options, journal, 2).expect("a run");
+        run.keep(0, 1000);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let error = runtime.block_on(async {
+            loop {
+                // It is time for a note.
+                run.noted = Instant::now() - NOTE_EVERY;
+                if let Err(error) = run.note().await {
+                    break error;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        assert!(error.message().ends_with("the disk is full"), "{error}");
+        // There is room again, which does not mend what is torn.
+        run.journal.redirect(disk);
+        run.keep(1, 1000);
+        runtime
+            .block_on(run.finish())
+            .expect("the failure was told already");
+        assert_eq!(std::fs::read(&path).expect("the journal"), before);
+    }
 }
