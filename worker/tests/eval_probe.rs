@@ -4,10 +4,11 @@ mod eval_support;
 mod run_support;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use assert_cmd::Command;
 use eval_support::write_json;
+use rocket_common::run_dir::RunDir;
 use rocket_worker::eval::probe::{self, Fit, Probe, Split};
 use serde_json::{Value, json};
 use tch::Tensor;
@@ -147,19 +148,45 @@ fn the_search_ends_at_an_eighth_of_a_decade() {
     assert_eq!(eighths(probe::search(|_| 1.0).0), 48.0);
 }
 
-#[test]
-fn a_set_is_probed_and_its_features_are_kept() {
-    let root = tempfile::tempdir().expect("a folder");
-    let experiment = run_support::experiment(run_support::TINY);
-    let run = run_support::create(root.path(), &experiment);
-    run_support::save(&run, &run_support::model(&experiment, 0), 10, &[]);
+fn tiny() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny")
+}
 
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/tiny");
+/// A run with a checkpoint of step 10, and all but the catalog of the set `tiny`.
+fn run_with_labels(root: &Path) -> RunDir {
+    let experiment = run_support::experiment(run_support::TINY);
+    let run = run_support::create(root, &experiment);
+    run_support::save(&run, &run_support::model(&experiment, 0), 10, &[]);
     let pin = run.path().join("pin");
     fs::create_dir_all(&pin).expect("created");
     for file in ["labels.json", "templates.json"] {
-        fs::copy(data.join(file), pin.join(file)).expect("copied");
+        fs::copy(tiny().join(file), pin.join(file)).expect("copied");
     }
+    run
+}
+
+/// Exit code and output of a probe on the set `tiny`.
+fn probe_tiny(run: &RunDir, args: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
+        .args(["probe", "--datasets", "tiny", "--run"])
+        .arg(run.path())
+        .args(args)
+        .env_remove("ROCKET_PIN_DIR")
+        .output()
+        .expect("it ran");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
+}
+
+#[test]
+fn a_set_is_probed_and_its_features_are_kept() {
+    let root = tempfile::tempdir().expect("a folder");
+    let run = run_with_labels(root.path());
+    let (data, pin) = (tiny(), run.path().join("pin"));
     // The probe is fitted to what it is scored on: it must get most of it right.
     let entry = |train: Option<&str>| {
         let mut entry = json!({"path": data.join("eval"), "type": "imagefolder", "test": "val"});
@@ -172,21 +199,7 @@ fn a_set_is_probed_and_its_features_are_kept() {
         &pin.join("dataset_catalog.json"),
         &json!({"tiny": entry(Some("val"))}),
     );
-    let probe = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_rocket-worker"))
-            .args(["probe", "--datasets", "tiny", "--run"])
-            .arg(run.path())
-            .args(args)
-            .env_remove("ROCKET_PIN_DIR")
-            .output()
-            .expect("it ran");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (
-            output.status.code(),
-            text(&output.stdout),
-            text(&output.stderr),
-        )
-    };
+    let probe = |args: &[&str]| probe_tiny(&run, args);
     let (code, out, err) = probe(&["--lambda", "0.001", "--json"]);
     assert_eq!(code, Some(0), "{err}");
     let told: Value = serde_json::from_str(&out).expect("JSON");
@@ -233,4 +246,47 @@ fn a_set_is_probed_and_its_features_are_kept() {
     let (code, _, err) = probe(&[]);
     assert_eq!(code, Some(3), "{err}");
     assert!(err.contains("the key 'train' is missing"), "{err}");
+}
+
+/// The kept features went by labels and weights alone: other images, and a model of other heads with the same
+/// shapes, got those of before.
+#[test]
+fn features_of_other_images_or_of_another_model_are_computed() {
+    let root = tempfile::tempdir().expect("a folder");
+    let run = run_with_labels(root.path());
+    let images = root.path().join("images");
+    for class in ["building", "flower"] {
+        let (from, to) = (tiny().join("eval/val").join(class), images.join(class));
+        fs::create_dir_all(&to).expect("created");
+        for number in ["09", "19"] {
+            let name = format!("{class}_{number}.jpg");
+            fs::copy(from.join(&name), to.join(&name)).expect("copied");
+        }
+    }
+    write_json(
+        &run.path().join("pin/dataset_catalog.json"),
+        &json!({"tiny": {"path": root.path(), "type": "imagefolder", "train": "images", "test": "images"}}),
+    );
+    let are_kept = || {
+        let (code, _, err) = probe_tiny(&run, &["--lambda", "1"]);
+        assert_eq!(code, Some(0), "{err}");
+        err.contains("are kept from before")
+    };
+    assert!(!are_kept());
+    assert!(are_kept());
+
+    let picture = images.join("building");
+    fs::copy(
+        picture.join("building_19.jpg"),
+        picture.join("building_09.jpg"),
+    )
+    .expect("copied");
+    assert!(!are_kept());
+    assert!(are_kept());
+
+    let other = run_support::TINY.replace("depth: 1, heads: 2", "depth: 1, heads: 4");
+    assert_ne!(other, run_support::TINY);
+    let other = run_support::experiment(&other);
+    fs::write(run.experiment_path(), other.to_yaml()).expect("written");
+    assert!(!are_kept());
 }

@@ -95,10 +95,12 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     for name in &args.datasets {
         sets.push((open(name, Part::Train)?, open(name, Part::Test)?));
     }
+    // The weights' hash leaves out what no tensor shows, such as the number of heads.
+    let model = serde_json::to_string(&about.experiment.model)?;
     let subject = about.load(&args.which, args.output.as_deref())?;
     let mut results = Vec::new();
     for (train, test) in &sets {
-        let result = probe_set(args, &subject, train, test)?;
+        let result = probe_set(args, &subject, &model, train, test)?;
         if let Some(dir) = &subject.results {
             std::fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
             let name = format!("probe-{}-step-{}.json", result.dataset, result.step);
@@ -129,9 +131,15 @@ pub fn run(args: &Args) -> Result<ExitKind> {
     Ok(ExitKind::Ok)
 }
 
-fn probe_set(args: &Args, subject: &Subject, train: &EvalSet, test: &EvalSet) -> Result<Probed> {
-    let train_split = features(args, subject, train, Part::Train)?;
-    let test_split = features(args, subject, test, Part::Test)?;
+fn probe_set(
+    args: &Args,
+    subject: &Subject,
+    model: &str,
+    train: &EvalSet,
+    test: &EvalSet,
+) -> Result<Probed> {
+    let train_split = features(args, subject, model, train, Part::Train)?;
+    let test_split = features(args, subject, model, test, Part::Test)?;
     let classes = train.class_names.len();
     let fit = Fit::new(classes as i64);
     let (lambda, search) = match args.lambda {
@@ -180,22 +188,31 @@ fn search(seed: u64, all: &Split, fit: &Fit, set: &EvalSet) -> (f64, Vec<Tried>)
     })
 }
 
-/// Features of the image tower, before the projectors, kept beside the results.
-fn features(args: &Args, subject: &Subject, set: &EvalSet, part: Part) -> Result<Split> {
+/// Features of the image tower, before the projectors, kept beside the results under everything that they
+/// depend on. `model` is the experiment's section.
+fn features(
+    args: &Args,
+    subject: &Subject,
+    model: &str,
+    set: &EvalSet,
+    part: Part,
+) -> Result<Split> {
     let samples = set.samples.as_ref();
     let targets: Vec<i64> = (0..samples.len())
         .map(|i| samples.target(i) as i64)
         .collect();
-    let kept = match &subject.results {
-        Some(dir) => {
-            let weights = subject.model.registry().hash()?;
-            let word = subject.encoder().word();
-            let key = format!("1 {weights} {word} {} {targets:?}", part.key());
-            let key = sha256_hex(key.as_bytes());
-            let name = format!("{}-{}-{}.safetensors", set.name, part.key(), &key[..32]);
-            Some(dir.join("features").join(name))
-        }
-        None => None,
+    let kept = if let Some(dir) = &subject.results
+        && let Some(images) = samples.identity()
+    {
+        let weights = subject.model.registry().hash()?;
+        let word = subject.encoder().word();
+        let part = part.key();
+        let key = format!("2 {weights} {model} {word} {part} {images} {targets:?}");
+        let key = sha256_hex(key.as_bytes());
+        let name = format!("{}-{part}-{}.safetensors", set.name, &key[..32]);
+        Some(dir.join("features").join(name))
+    } else {
+        None
     };
     if let Some(path) = kept.as_ref().filter(|path| path.is_file() && !args.again)
         && let Ok(mut found) = tensors::load(path)

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 use super::catalog::{Catalog, ClassOrder, ClassesKey, SetKind};
 use super::classes::{self, Matched, Mismatch};
 use super::filelist::{self, FileList, ListLabels};
@@ -9,6 +11,7 @@ use super::imagefolder::{self, EXTENSIONS_TEXT};
 use super::labels::{Labels, Names, Origin, Prompts, Templates};
 use super::metrics::Metric;
 use super::{EvalError, json, prepare, published, special};
+use crate::data::index::Stamp;
 use crate::image::Picture;
 
 /// Labelled images, whatever they are stored in.
@@ -23,6 +26,12 @@ pub trait Samples: Sync {
 
     /// Label index of a sample.
     fn target(&self, index: usize) -> usize;
+
+    /// A word that differs where the images do, as far as that shows without decoding them; `None` if it
+    /// does not.
+    fn identity(&self) -> Option<String> {
+        None
+    }
 
     /// Decodes a sample into `out`, the values of `[3, side, side]`, normalised for the model.
     /// Called from many threads.
@@ -78,6 +87,16 @@ impl Samples for Files {
 
     fn target(&self, index: usize) -> usize {
         self.samples[index].1
+    }
+
+    /// Of paths, sizes and times: to read the images takes as long as to score them.
+    fn identity(&self) -> Option<String> {
+        let mut hash = Sha256::new();
+        for (path, _) in &self.samples {
+            // One that is not there differs from all that are.
+            hash.update(format!("{path:?} {:?}\n", Stamp::of(path).ok()));
+        }
+        Some(format!("{:x}", hash.finalize()))
     }
 
     fn pixels(&self, index: usize, side: usize, out: &mut [f32]) -> Result<(), EvalError> {

@@ -8,6 +8,8 @@ mod stl10;
 
 use std::path::{Path, PathBuf};
 
+use rocket_common::checkpoint::sha256_hex;
+
 use super::error::some_of;
 use super::set::{Decode, Samples, Source};
 use super::{EvalError, Split};
@@ -206,6 +208,10 @@ impl Samples for ImageSamples {
 
     fn target(&self, index: usize) -> usize {
         self.images.labels[index]
+    }
+
+    fn identity(&self) -> Option<String> {
+        Some(sha256_hex(&self.images.pixels))
     }
 
     fn pixels(&self, index: usize, side: usize, out: &mut [f32]) -> Result<(), EvalError> {
