@@ -237,6 +237,20 @@ fn a_run_starts_from_a_checkpoint_of_the_original() {
         assert_eq!(checkpoint_sums(&run, 12), checkpoint_sums(&first, 12));
     }
 
+    // A run as a whole stands for its last checkpoint, and may be trained further.
+    overrides.push(format!("train.resume={}", first.display()));
+    let said = fail(&project, &project.submit(&overrides));
+    assert!(
+        said.contains("is at step 12, and this run ends at step 12"),
+        "{said}"
+    );
+    let mut further = overrides.clone();
+    further.push("train.max_steps=14".to_owned());
+    let run = project.finished(&project.submit(&further));
+    assert_eq!(curve(&run).len(), 2);
+    assert!(run.join("checkpoints/step-00000014").is_dir());
+    overrides.pop();
+
     let mut args = vec!["submit", "exp.yaml", "--set", "train.resume=nowhere.pt"];
     for value in &overrides {
         args.extend(["--set", value]);

@@ -141,6 +141,35 @@ fn interruptions_leave_no_trace_in_the_numbers() {
     compare("orphaned", &wanted, &dir);
 }
 
+/// The score of an attempt that only evaluated was in no checkpoint: the best weights were unknown to
+/// `rocket eval`, and could be pruned.
+#[test]
+fn a_score_reaches_the_checkpoint_that_was_saved_before_its_evaluation() {
+    let project = Project::new(4);
+    // So many drawings that the evaluation can be interrupted.
+    for class in fs::read_dir(project.path().join("data/shapes/test")).expect("classes") {
+        let class = class.expect("a class").path();
+        for copy in 1..400 {
+            fs::hard_link(class.join("0.png"), class.join(format!("{copy}.png"))).expect("linked");
+        }
+    }
+    let run = project.submit(&["eval.datasets=[shapes]", "train.keep_best=1"]);
+    let dir = run_dir(&project, &run);
+    let beat = dir.join("attempts/000/ranks/0.beat.json");
+    let start = std::time::Instant::now();
+    while !fs::read_to_string(&beat).is_ok_and(|beat| beat.contains(r#""evaluating""#)) {
+        assert!(start.elapsed() < Duration::from_secs(60), "no evaluation");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    project.rocket(&["preempt", &run]).ok();
+    project.finished(&run);
+    assert_eq!(project.status(&run)["resumptions"], 1, "it was interrupted");
+    let manifest = fs::read(dir.join("checkpoints/step-00000004/manifest.json"));
+    let manifest: Value = serde_json::from_slice(&manifest.expect("a manifest")).expect("JSON");
+    assert_eq!(manifest["attempt"], 0, "{manifest:#}");
+    assert!(manifest["metrics"]["z_top1"].is_f64(), "{manifest:#}");
+}
+
 fn compare(what: &str, wanted: &(BTreeMap<String, String>, Vec<Value>), run: &Path) {
     let restored = fs::read_dir(run.join("events"))
         .expect("events")

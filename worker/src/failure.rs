@@ -34,10 +34,11 @@ fn kind_of_room(cause: &(dyn std::error::Error + 'static)) -> Option<ExitKind> {
     let torch = cause.downcast_ref::<tch::TchError>();
     let torch = torch.map(|error| Dist::from_message(error.to_string()));
     if let Some(error) = cause.downcast_ref::<Dist>().or(torch.as_ref()) {
-        return Some(if error.is_fatal_for_group() {
-            ExitKind::Distributed
-        } else {
-            ExitKind::Internal
+        return Some(match error {
+            // Of the same batch every attempt would make the same.
+            Dist::TooFewValues(_) => ExitKind::Experiment,
+            error if error.is_fatal_for_group() => ExitKind::Distributed,
+            _ => ExitKind::Internal,
         });
     }
     if let Some(error) = cause.downcast_ref::<EvalError>() {
@@ -199,5 +200,9 @@ mod tests {
         assert_eq!(kind_of(&anyhow::Error::new(shape)), ExitKind::Internal);
         let sizes = anyhow::Error::new(model::Error::Dimensions("heads".to_owned()));
         assert_eq!(kind_of(&sizes), ExitKind::Experiment);
+        // One sample on one rank: each attempt would end in its first step.
+        let one = tch_distributed::Error::TooFewValues("one value".to_owned());
+        let within = anyhow::Error::new(model::Error::Distributed(one));
+        assert_eq!(kind_of(&within), ExitKind::Experiment);
     }
 }

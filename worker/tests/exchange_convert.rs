@@ -235,6 +235,38 @@ fn what_cannot_be_converted_is_said() {
     assert!(!run.at("folder").exists());
 }
 
+/// What is too many in an optimiser's state was counted and not named.
+#[test]
+fn an_optimiser_of_another_model_is_refused_with_the_names() {
+    let run = Run::new();
+    let experiment = parse(YAML);
+    let mut optimizer = NamedAdamW::new(run.model.registry(), &experiment.optim).unwrap();
+    let copy = || -> BTreeMap<String, Tensor> {
+        let named = run.optim.iter();
+        named
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect()
+    };
+    let mut other = copy();
+    let step = other.remove("logit_scale.step").expect("a step count");
+    let error = optimizer.load_state(&other).expect_err("one is missing");
+    assert!(
+        error
+            .to_string()
+            .ends_with("missing [logit_scale.step], too many []"),
+        "{error}"
+    );
+    other.insert("l2l_scale.step".to_owned(), step);
+    other.extend(copy());
+    let error = optimizer.load_state(&other).expect_err("one is too many");
+    assert!(
+        error
+            .to_string()
+            .ends_with("missing [], too many [l2l_scale.step]"),
+        "{error}"
+    );
+}
+
 #[test]
 fn an_experiment_survives_the_originals_command_line() {
     let yaml = "name: x\nseed: 7\nmodel: {name: CL2L_VITB32_CL2L, separate_proj: true, embed_dim: 128, transformer_layers: 6, \

@@ -39,7 +39,9 @@ pub use optimizer::{Group, Moments, PtOptimizer};
 pub use pt::{PtCheckpoint, read, read_pt};
 pub use pt_writer::{Form, write_pt};
 pub use source::{Source, write_safetensors};
-pub use training::{ForTraining, Progress, load_for_training, load_text_encoder};
+pub use training::{
+    ForTraining, Progress, checkpoint_of, is_run, load_for_training, load_text_encoder,
+};
 
 /// Tensors by name, in the order of their file.
 pub type Tensors = Vec<(String, Tensor)>;

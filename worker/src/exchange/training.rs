@@ -109,11 +109,17 @@ pub fn load_text_encoder(path: &Path) -> anyhow::Result<BTreeMap<String, Tensor>
     Ok(text)
 }
 
+/// Whether a path is a folder that is no checkpoint itself, such as a run's.
+#[must_use]
+pub fn is_run(path: &Path) -> bool {
+    path.is_dir() && !path.join("manifest.json").is_file()
+}
+
 /// The checkpoint that a directory is, or the last good one of the run that it is.
 ///
 /// # Errors
 /// If it is neither.
-pub(super) fn checkpoint_of(path: &Path) -> Result<store::Checkpoint> {
+pub fn checkpoint_of(path: &Path) -> Result<store::Checkpoint> {
     let path = std::path::absolute(path).map_err(|error| Error::io("find", path, error))?;
     if path.join("manifest.json").is_file() {
         return store::verify(&path);

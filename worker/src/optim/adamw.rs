@@ -93,16 +93,23 @@ impl NamedAdamW {
             .filter(|(name, _)| !state.contains_key(name))
             .map(|(name, _)| name.as_str())
             .collect();
-        if !missing.is_empty() || state.len() != wanted.len() {
+        let too_many: Vec<&str> = state
+            .keys()
+            .map(String::as_str)
+            .filter(|key| !wanted.iter().any(|(name, _)| name == key))
+            .collect();
+        if !missing.is_empty() || !too_many.is_empty() {
             return Err(Error::new(
                 ExitKind::Checkpoint,
                 format!(
-                    "the optimiser state is of another model: {} tensors where {} are expected, missing [{}]",
+                    "the optimiser state is of another model: {} tensors where {} are expected, missing [{}], too many [{}]",
                     state.len(),
                     wanted.len(),
-                    missing.join(", ")
+                    missing.join(", "),
+                    too_many.join(", ")
                 ),
             )
+            .hint("to begin with the weights and a new optimiser, resume from a file of 'rocket-worker convert CHECKPOINT weights.safetensors'")
             .into());
         }
         let ordered: Vec<(String, Tensor)> = wanted

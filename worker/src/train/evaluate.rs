@@ -127,6 +127,8 @@ impl Session<'_> {
                 Some(self.state.best_score.map_or(score, |best| best.max(score)));
         }
         self.pace.restart(step);
+        // An attempt that was stopped before this evaluation has saved this step, without the score.
+        self.saved_step = None;
         self.save()?;
         stop::agree(&group)
     }

@@ -1,9 +1,9 @@
 //! Where a run goes on: its own last good checkpoint, or the one it was told to start from.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rocket_common::checkpoint::latest_good;
+use rocket_common::checkpoint::{dir_name, latest_good};
 use rocket_common::error::Error;
 use rocket_common::events::{Event, EventKind, EventWriter};
 use rocket_common::exit::ExitKind;
@@ -27,19 +27,27 @@ pub(super) struct Start<'a> {
     pub steps_per_epoch: u64,
 }
 
+/// Where a rank begins.
+#[derive(Debug)]
+pub(super) struct Begin {
+    pub state: TrainState,
+    /// From a checkpoint of the run itself.
+    pub own: bool,
+}
+
 /// Goes on from the last good checkpoint, which the lead chooses for all, or from nothing.
 pub(super) fn restore(
     start: &Start<'_>,
     trainer: &mut Trainer,
     mut events: Option<&mut EventWriter>,
     fresh: TrainState,
-) -> Result<TrainState> {
+) -> Result<Begin> {
     let Start {
         context,
         run,
         group,
         experiment,
-        steps_per_epoch,
+        ..
     } = *start;
     let dir = run.checkpoints_dir();
     // Steps are small integers; -1 says that there is none.
@@ -72,16 +80,15 @@ pub(super) fn restore(
     }
     group.broadcast(&chosen, 0)?;
     let Ok(step) = u64::try_from(i64::try_from(chosen)?) else {
-        let state = begin(trainer, experiment, steps_per_epoch, fresh)?;
+        let state = begin(start, trainer, fresh)?;
         if context.is_lead() {
             let name = experiment.train.resume.as_ref();
             let name = name.map(|path| path.display().to_string());
             tell(EventKind::Restored { name }, state.step, None)?;
         }
-        return Ok(state);
+        return Ok(Begin { state, own: false });
     };
-    let checkpoint =
-        rocket_common::checkpoint::open(&dir.join(rocket_common::checkpoint::dir_name(step)))?;
+    let checkpoint = rocket_common::checkpoint::open(&dir.join(dir_name(step)))?;
     let restored = checkpoint::load(&checkpoint)?;
     put_back(trainer, &restored)
         .with_context(|| format!("checkpoint {} does not fit this model", checkpoint.name()))?;
@@ -116,21 +123,18 @@ pub(super) fn restore(
             None,
         )?;
     }
-    Ok(TrainState {
+    let state = TrainState {
         recipe_hash: fresh.recipe_hash,
         ..restored.state
-    })
+    };
+    Ok(Begin { state, own: true })
 }
 
 /// The first start of a run: from fresh weights, or from what the experiment names.
-fn begin(
-    trainer: &mut Trainer,
-    experiment: &Experiment,
-    steps_per_epoch: u64,
-    fresh: TrainState,
-) -> Result<TrainState> {
+fn begin(start: &Start<'_>, trainer: &mut Trainer, fresh: TrainState) -> Result<TrainState> {
+    let experiment = start.experiment;
     if let Some(path) = &experiment.model.init_text_encoder {
-        let values = exchange::load_text_encoder(path)?;
+        let values = exchange::load_text_encoder(&one_for_all(start, path)?)?;
         let named = values.iter().map(|(name, tensor)| (name.as_str(), tensor));
         let taken = trainer
             .model
@@ -147,9 +151,38 @@ fn begin(
         }
     }
     match &experiment.train.resume {
-        Some(path) => resume(trainer, path, steps_per_epoch, fresh)
+        Some(path) => one_for_all(start, path)
+            .and_then(|found| resume(trainer, &found, start.steps_per_epoch, fresh))
             .with_context(|| format!("train.resume: {}", path.display())),
         None => Ok(fresh),
+    }
+}
+
+/// What all ranks read at a path: of a run the checkpoint that the lead finds, since one that goes on may
+/// have another a moment later.
+fn one_for_all(start: &Start<'_>, path: &Path) -> Result<PathBuf> {
+    if !exchange::is_run(path) {
+        return Ok(path.to_path_buf());
+    }
+    let found = start
+        .context
+        .is_lead()
+        .then(|| exchange::checkpoint_of(path));
+    let chosen = match &found {
+        Some(Ok(checkpoint)) => Tensor::from(checkpoint.step() as i64),
+        _ => Tensor::from(-1i64),
+    };
+    start.group.broadcast(&chosen, 0)?;
+    if let Some(found) = found {
+        return Ok(found?.dir().to_path_buf());
+    }
+    match u64::try_from(i64::try_from(chosen)?) {
+        Ok(step) => {
+            let run = RunDir::open(path)?;
+            Ok(run.checkpoints_dir().join(dir_name(step)))
+        }
+        // Why the lead found none, every rank finds too.
+        Err(_) => Ok(exchange::checkpoint_of(path)?.dir().to_path_buf()),
     }
 }
 

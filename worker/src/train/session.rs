@@ -20,7 +20,7 @@ use super::heartbeat::Pulse;
 use super::plan::Plan;
 use super::progress::Pace;
 use super::rendezvous;
-use super::restore::{Start, restore};
+use super::restore::{Begin, Start, restore};
 use super::step::Trainer;
 use crate::checkpoint::TrainState;
 use crate::data::{self, Loader, LoaderOptions, Order};
@@ -103,7 +103,10 @@ impl<'a> Session<'a> {
             experiment: &experiment,
             steps_per_epoch: plan.steps_per_epoch,
         };
-        let state = restore(&start, &mut trainer, events.as_mut(), fresh)?;
+        let Begin { state, own } = restore(&start, &mut trainer, events.as_mut(), fresh)?;
+        if !own {
+            refuse_to_begin_at_the_end(&experiment, state.step, &plan)?;
+        }
         let schedule = Schedule::new(&experiment.optim, plan.steps_per_epoch, plan.total_steps);
         let metrics = context
             .is_lead()
@@ -123,7 +126,7 @@ impl<'a> Session<'a> {
             run: run.clone(),
             trainer,
             pace: Pace::new(state.step, order.step_samples()),
-            saved_step: (state.step > 0).then_some(state.step),
+            saved_step: own.then_some(state.step),
             saved_at: Instant::now(),
             last_score: None,
             experiment,
@@ -159,6 +162,27 @@ fn plan_of(experiment: &Experiment, order: &Order) -> Result<Plan> {
         .into());
     }
     Ok(Plan::new(experiment, steps_per_epoch))
+}
+
+/// A run that is told to start where another has ended would finish at once, with nothing to show.
+fn refuse_to_begin_at_the_end(experiment: &Experiment, step: u64, plan: &Plan) -> Result<()> {
+    let Some(path) = &experiment.train.resume else {
+        return Ok(());
+    };
+    if step < plan.total_steps {
+        return Ok(());
+    }
+    Err(Error::new(
+        ExitKind::Experiment,
+        format!(
+            "train.resume: '{}' is at step {step}, and this run ends at step {}",
+            path.display(),
+            plan.total_steps
+        ),
+    )
+    .hint("raise train.epochs or train.max_steps to train it further")
+    .hint("to begin at step 0 with its weights, resume from a file of 'rocket-worker convert CHECKPOINT weights.safetensors'")
+    .into())
 }
 
 /// The lead's first lines: what is going to happen.

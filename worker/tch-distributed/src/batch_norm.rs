@@ -41,7 +41,7 @@ unsafe extern "C" {
 /// moments. The memory format of `x` (contiguous or channels last) is kept.
 ///
 /// # Errors
-/// [`Torch`](crate::Error::Torch) for wrong shapes; [`Invalid`](Error::Invalid) or
+/// [`Torch`](crate::Error::Torch) for wrong shapes; [`TooFewValues`](Error::TooFewValues) or
 /// [`Torch`](crate::Error::Torch) for fewer than two values per channel in training;
 /// [`Timeout`](crate::Error::Timeout), [`Distributed`](crate::Error::Distributed).
 #[allow(clippy::too_many_arguments)] // torch's own argument list
@@ -73,9 +73,9 @@ pub fn sync_batch_norm(
             group,
         ),
         _ if training && x.dim() >= 2 && x.numel() as i64 <= x.size()[1] => {
-            Err(Error::Invalid(format!(
+            Err(Error::TooFewValues(format!(
                 "batch normalisation in training needs more than one value per channel, not a batch of \
-             shape {:?}",
+             shape {:?}: take a larger batch",
                 x.size()
             )))
         }

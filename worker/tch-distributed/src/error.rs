@@ -25,6 +25,9 @@ pub enum Error {
     /// An argument that cannot be used; says which and why.
     #[error("{0}")]
     Invalid(String),
+    /// A batch that cannot be normalised, since it has one value per channel.
+    #[error("{0}")]
+    TooFewValues(String),
     /// Any other error of libtorch.
     #[error("torch: {0}")]
     Torch(String),
@@ -138,6 +141,7 @@ mod tests {
             Error::OutOfMemory(_) => "memory",
             Error::Panic(_) => "panic",
             Error::Invalid(_) => "invalid",
+            Error::TooFewValues(_) => "values",
             Error::Torch(_) => "torch",
         };
         let table = [

@@ -146,7 +146,7 @@ fn evaluation_and_single_ranks_are_torchs_own() {
     );
     let one = Tensor::ones([1, 3], CPU);
     let error = sync_batch_norm(&one, w, b, m, v, 0.1, 1e-5, true, None).unwrap_err();
-    assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+    assert!(matches!(error, Error::TooFewValues(_)), "{error:?}");
 }
 
 #[test]
