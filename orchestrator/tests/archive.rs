@@ -146,6 +146,41 @@ fn a_run_travels_in_one_file() {
     assert!(text.contains(&run), "{text}");
 }
 
+/// A writer of events may have a name that is longer than an archive's names may be: an evaluation of a run
+/// with a long name had.
+#[test]
+fn a_file_of_events_with_a_long_name_travels_too() {
+    let (env, run, other) = two_places();
+    let events = env.run_dir(&run).join("events");
+    let ends = ["1111111111111111", "2222222222222222"];
+    for end in ends {
+        let name = format!("eval-{}-login1-4711-{end}.jsonl", "a-long-name-".repeat(12));
+        let event =
+            json!({"time": "2030-01-01T00:00:00Z", "event": "note", "cause": format!("by {end}")});
+        fs::write(events.join(name), format!("{event}\n")).unwrap();
+    }
+    env.rocket(&["export", &run, "-o", "run.tar.zst"]).ok();
+    let file = env.repo().join("run.tar.zst");
+    rocket_in(&env, &other, &["import-run", file.to_str().unwrap()]).ok();
+    let mut taken: Vec<String> = fs::read_dir(other.join("runs").join(&run).join("events"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| ends.iter().any(|end| name.contains(end)))
+        .collect();
+    taken.sort();
+    assert_eq!(taken.len(), 2, "{taken:?}");
+    for (name, end) in taken.iter().zip(ends) {
+        assert!(
+            name.ends_with(&format!("-login1-4711-{end}.jsonl")),
+            "{name}"
+        );
+    }
+    let show = rocket_in(&env, &other, &["show", &run]).ok().stdout;
+    for end in ends {
+        assert!(show.contains(&format!("by {end}")), "{show}");
+    }
+}
+
 #[test]
 fn git_takes_the_commit_without_rocket() {
     let (env, run, other) = two_places();

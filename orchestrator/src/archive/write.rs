@@ -28,6 +28,12 @@ const LEVEL: i32 = 3;
 /// Folders in `eval/` with what the weights give again, which does not go along.
 const KEPT: [&str; 2] = ["classifiers", "features"];
 
+/// The folder of events in a run directory.
+const EVENTS: &str = "events/";
+
+/// Bytes of the last part of a name in a ustar header (POSIX pax, "ustar Interchange Format").
+const LONGEST: usize = 100;
+
 /// Which checkpoint goes along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -233,7 +239,7 @@ fn collect(
             let message = format!("the name of '{}' is not UTF-8", path.display());
             return Err(Error::new(ExitKind::Usage, message));
         };
-        let name = format!("{RUN}/{inner}");
+        let name = format!("{RUN}/{}", fitting(inner));
         sources.push(Source::new(name, path)?);
         Ok(())
     };
@@ -266,6 +272,17 @@ fn collect(
         }
     }
     Ok(())
+}
+
+/// The name of a file as an archive takes it. Files of events are named by their writers, and some by more
+/// than fits; the end of the name tells them apart.
+fn fitting(inner: &str) -> String {
+    let Some(name) = inner.strip_prefix(EVENTS) else {
+        return inner.to_owned();
+    };
+    let from = name.len().saturating_sub(LONGEST);
+    let from = (from..).find(|&at| name.is_char_boundary(at));
+    format!("{EVENTS}{}", &name[from.unwrap_or_default()..])
 }
 
 /// Files below a folder in a fixed order; none if it is not there. Links are not followed, and what is

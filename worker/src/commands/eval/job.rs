@@ -261,8 +261,9 @@ impl Job<'_> {
         };
         // Without a step: its own are sets, and who reads it thinks of training's.
         self.tell(Event::new(kind))?;
-        // In the other run's history it is nobody's attempt.
-        let mut writer = EventWriter::new(self.scored, &self.run.id());
+        // In the other run's history it is nobody's attempt. Who it was is in the cause: an id in the file's
+        // name would make it longer than an archive's names may be.
+        let mut writer = EventWriter::new(self.scored, "eval");
         let cause = format!("{} of {}", result.checkpoint, self.run.id());
         writer.append(Event::new(EventKind::Evaluated { metrics }).cause(cause))?;
         tracing::debug!("{} is done", self.checkpoint.name());
