@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use support::{Project, Text};
@@ -135,6 +136,76 @@ fn a_run_is_evaluated_on_request_by_its_own_programs_and_once() {
         .ok();
     let page = fs::read_to_string(page).expect("a page");
     assert!(page.contains("<th scope=\"col\" class=\"number\">average</th>"));
+}
+
+#[test]
+fn evaluations_that_are_asked_for_at_once_are_apart() {
+    let project = project();
+    let run = project.submit(&["eval.datasets=[]"]);
+    let folder = project.finished(&run);
+    let rocket = support::binaries().join("rocket");
+    let asked = ["shapes", "figures", "shapes", "figures"];
+    let children: Vec<_> = asked
+        .iter()
+        .map(|set| {
+            let mut command = project.command(&rocket.to_string_lossy());
+            command.args(["eval", &run, "--again", "--datasets", set]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+            command.spawn().expect("rocket starts")
+        })
+        .collect();
+    for child in children {
+        child.wait_with_output().expect("an end").ok();
+    }
+    let mut scored: Vec<String> = evaluations(&project)
+        .iter()
+        .map(|evaluation| {
+            project.finished(&name(evaluation));
+            let sets = &read(&evaluation.join("run.json"))["evaluation"]["datasets"];
+            sets[0].as_str().expect("a name").to_owned()
+        })
+        .collect();
+    scored.sort();
+    assert_eq!(scored, ["figures", "figures", "shapes", "shapes"]);
+    for set in ["shapes", "figures"] {
+        assert!(
+            folder
+                .join(format!("eval/{set}-step-{STEPS}.json"))
+                .is_file()
+        );
+    }
+}
+
+#[test]
+fn what_a_killed_evaluation_has_left_is_scored_by_the_next() {
+    let project = project();
+    let run = project.submit(&["eval.datasets=[]"]);
+    let folder = project.finished(&run);
+    let result = folder.join(format!("eval/shapes-step-{STEPS}.json"));
+    let eval = || project.rocket(&["eval", &run, "--datasets", "shapes", "--follow"]);
+    eval().ok();
+    // As if its supervisor had been killed: it has said that it began, and nothing since.
+    let killed = &evaluations(&project)[0];
+    fs::remove_file(killed.join("DONE")).expect("removed");
+    fs::remove_file(killed.join(format!("eval/shapes-step-{STEPS}.json"))).expect("removed");
+    fs::remove_file(&result).expect("removed");
+    for entry in fs::read_dir(killed.join("events")).expect("events") {
+        let path = entry.expect("an entry").path();
+        let text = fs::read_to_string(&path).expect("text");
+        let begun = |line: &&str| {
+            line.contains(r#""event":"submitted""#) || line.contains(r#""event":"attempt_started""#)
+        };
+        let kept: String = text
+            .lines()
+            .filter(begun)
+            .map(|line| format!("{line}\n"))
+            .collect();
+        fs::write(&path, kept).expect("written");
+    }
+    assert_eq!(project.status(&name(killed))["status"], "lost");
+    eval().ok();
+    assert!(result.is_file());
+    assert_eq!(evaluations(&project).len(), 2);
 }
 
 #[test]

@@ -129,6 +129,7 @@ fn wrong_types_say_what_is_wanted() {
         "augment: {multicrop_resize: '96'}",
         "eval: {datasets: [a, [b]]}",
         "eval: {datasets: [a, b, a]}",
+        "eval: {datasets: [wds/pets], after: ['', ../x]}",
         "seed: -1",
         "seed: one",
         "cluster: {backend: sulrm}",

@@ -77,6 +77,9 @@ fn all_wrong_entries_of_a_catalog_are_named_at_once() {
         "d": {"path": 3, "type": "special"},
         "e": {"path": "", "type": "filelist", "classes": 7},
         "good": {"path": "/x", "type": "special"},
+        // Its result would be a file in a folder that nobody makes, or anywhere.
+        "wds/pets": {"path": "/x", "type": "imagefolder", "test": "val"},
+        "../../x": {"path": "/x", "type": "imagefolder", "test": "val"},
     });
     insta::assert_snapshot!(Files::new(&catalog, &json!({}), &json!({})).error("a"), @r"
     catalog.json: entry 'a': unknown type 'imagefolders'; did you mean 'imagefolder'? the types are 'imagefolder', 'filelist', 'special'
@@ -88,6 +91,8 @@ fn all_wrong_entries_of_a_catalog_are_named_at_once() {
     catalog.json: entry 'e': 'path' is empty; write a path or a name there
     catalog.json: entry 'e': the key 'test' is missing; name what precedes '_images.npy' and '_labels.npy' in the names of the files in 'path'
     catalog.json: entry 'e': 'classes': a number stands where a list of folder names in label order, an object of folder: label, or the path of a JSON file with one of these is needed
+    catalog.json: entry 'wds/pets': a set's name must be 1 to 64 bytes, without '/' and not beginning with '.', since its results are files of that name; not 'wds/pets'
+    catalog.json: entry '../../x': a set's name must be 1 to 64 bytes, without '/' and not beginning with '.', since its results are files of that name; not '../../x'
     ");
 }
 

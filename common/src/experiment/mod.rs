@@ -43,7 +43,7 @@ pub use names::all_names;
 pub use notify::{Notify, NotifyEvent};
 pub use options::{DEFAULT_SECRETS, Flag, MailType};
 pub use profile::Here;
-pub use published::PUBLISHED_SETS;
+pub use published::{PUBLISHED_SETS, set_name_problem};
 #[doc(hidden)]
 pub use ranges::ranged_keys;
 pub use resolved::{PATHS, RECIPE_SCHEMA};

@@ -6,6 +6,7 @@ use super::cluster_rules;
 use super::diagnostic::{Place, Report};
 use super::names;
 use super::notify;
+use super::published::set_name_problem;
 use super::ranges;
 use super::sections::{Dataset, Experiment};
 use super::track_rules;
@@ -292,6 +293,15 @@ impl Rules<'_> {
                     "eval.datasets",
                     format!("'eval.datasets' names '{name}' twice"),
                 );
+            }
+        }
+        let named = [
+            ("eval.datasets", datasets.as_slice()),
+            ("eval.after", self.experiment.eval.after.sets()),
+        ];
+        for (key, sets) in named {
+            for problem in sets.iter().filter_map(|name| set_name_problem(name)) {
+                self.add(key, format!("'{key}': {problem}"));
             }
         }
     }

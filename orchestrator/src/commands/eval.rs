@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 use rocket_common::experiment::BackendKind;
+use rocket_common::run_dir::RunDir;
 
 use crate::backend::Backends;
 use crate::evaluation::{Plan, Request, Results};
@@ -64,7 +65,8 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         details: args.details,
         sets: &args.sets,
     };
-    let plan = Plan::new(&run, &manifest, &request)?;
+    let backends = Backends::default();
+    let plan = Plan::new(&run, &manifest, &request, &backends)?;
     for note in &plan.notes {
         eprintln!("note: {note}");
     }
@@ -93,7 +95,11 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         }
         preflight::check(&plan.experiment.cluster)?;
     }
-    let id = plan.free_id();
+    let made = match args.dry_run {
+        true => None,
+        false => Some(plan.create()?),
+    };
+    let id = made.as_ref().map_or_else(|| plan.free_id(), RunDir::id);
     let ranks = plan.experiment.cluster.world_size();
     let plural = if ranks == 1 { "" } else { "s" };
     let mut text = format!(
@@ -108,12 +114,11 @@ pub(crate) fn run(args: &Args, runs: &Runs) -> Result<ExitCode> {
         },
         manifest.backend,
     );
-    if args.dry_run {
+    let Some(made) = made else {
         output::print(&text)?;
         return Ok(ExitCode::SUCCESS);
-    }
-    let made = plan.create(&id)?;
-    let job = plan.hand_over(&made, &Backends::default())?;
+    };
+    let job = plan.hand_over(&made, &backends)?;
     if let Some(job) = job {
         text.push_str(&format!("  job        {job}\n"));
     }

@@ -41,10 +41,13 @@ pub(crate) fn submit_after(
         details: false,
         sets: &[],
     };
-    let plan = Plan::new(run, manifest, &request)?;
+    let plan = Plan::new(run, manifest, &request, backends)?;
     let path = run.eval_dir().join(".after.json");
     let claimed = atomic::read_json_opt::<Claimed>(&path)?;
     if claimed.is_none() && plan.is_empty() {
+        for (set, other) in &plan.underway {
+            tracing::info!("eval.after: {set} is being scored by {other}");
+        }
         return Ok(None);
     }
     let id = match claimed {
@@ -63,7 +66,7 @@ pub(crate) fn submit_after(
             }
         }
     };
-    let made = plan.create(&id)?;
+    let made = plan.create_claimed(&id)?;
     plan.hand_over(&made, backends)?;
     Ok(Some(id))
 }

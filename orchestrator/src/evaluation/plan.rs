@@ -16,6 +16,7 @@ use rocket_common::run_dir::{self, Evaluation, Manifest, RunDir};
 use super::{catalog_sets, result_file};
 use crate::backend::{Backends, Handover};
 use crate::supervisor::pin_store;
+use crate::view::RunView;
 use crate::{bundle, experiment as resolve, notify, pin, submit};
 
 /// What runs begin their names with that evaluate others.
@@ -66,6 +67,7 @@ impl<'a> Plan<'a> {
         run: &'a RunDir,
         manifest: &'a Manifest,
         request: &Request<'_>,
+        backends: &Backends,
     ) -> Result<Self> {
         let id = run.id();
         manifest.refuse_evaluation()?;
@@ -124,7 +126,7 @@ impl<'a> Plan<'a> {
         let others = if request.again {
             Vec::new()
         } else {
-            others(run, step)?
+            others(run, step, backends)?
         };
         for set in wanted {
             let other = others.iter().find(|(_, sets)| sets.contains(&set));
@@ -182,22 +184,44 @@ impl<'a> Plan<'a> {
         self.run.path().parent().unwrap_or(self.run.path())
     }
 
-    /// Makes the evaluation's directory, or finds that it is there.
+    /// Makes the directory of an evaluation of its own.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub(crate) fn create(&self, id: &str) -> Result<RunDir> {
-        let path = self.root().join(id);
-        if !path.exists() {
-            let yaml = self.experiment.to_yaml();
-            let manifest = self.manifest_of(id, &yaml);
-            pin::publish_again(&pin_store(self.run), &manifest.commit, id)?;
-            match RunDir::create(self.root(), &manifest, &yaml) {
-                Err(error) if !path.exists() => return Err(error),
-                _ => {}
+    /// It cannot be written, or the run's programs are gone.
+    pub(crate) fn create(&self) -> Result<RunDir> {
+        loop {
+            // Who asks for other sets at the same moment may have taken the id in between.
+            let id = self.free_id();
+            if let Some(made) = self.make(&id)? {
+                return self.furnish(made);
             }
         }
-        let made = RunDir::open(path)?;
+    }
+
+    /// Makes the directory of the evaluation of an id that was claimed, or finds that it is there.
+    ///
+    /// # Errors
+    /// As [`Plan::create`].
+    pub(crate) fn create_claimed(&self, id: &str) -> Result<RunDir> {
+        let path = self.root().join(id);
+        let made = if path.exists() { None } else { self.make(id)? };
+        self.furnish(made.map_or_else(|| RunDir::open(path), Ok)?)
+    }
+
+    /// The directory, unless there is one of this id.
+    fn make(&self, id: &str) -> Result<Option<RunDir>> {
+        let yaml = self.experiment.to_yaml();
+        let manifest = self.manifest_of(id, &yaml);
+        pin::publish_again(&pin_store(self.run), &manifest.commit, id)?;
+        match RunDir::create(self.root(), &manifest, &yaml) {
+            Ok(made) => Ok(Some(made)),
+            Err(error) if error.kind() == ExitKind::Usage => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Keeps what an evaluation needs until it has ended.
+    fn furnish(&self, made: RunDir) -> Result<RunDir> {
         // As for a submit: 'rocket gc' sees this run from here on, or removed its programs before.
         bundle::outlive(&self.manifest.bundle)?;
         if !bundle::is_there(&self.manifest.bundle) {
@@ -372,8 +396,8 @@ fn check_names(wanted: &[String], known: &[String]) -> Result<()> {
     .hint(format!("it has {}", known.join(", "))))
 }
 
-/// Evaluations of the same checkpoint that have not ended, with their sets.
-fn others(run: &RunDir, step: u64) -> Result<Vec<(String, Vec<String>)>> {
+/// Evaluations of the same checkpoint that somebody works at or will, with their sets.
+fn others(run: &RunDir, step: u64, backends: &Backends) -> Result<Vec<(String, Vec<String>)>> {
     let root: PathBuf = run.path().parent().unwrap_or(run.path()).to_path_buf();
     let mut found = Vec::new();
     for other in run_dir::list(&root)? {
@@ -384,12 +408,16 @@ fn others(run: &RunDir, step: u64) -> Result<Vec<(String, Vec<String>)>> {
         let Ok(manifest) = other.manifest() else {
             continue;
         };
-        let same = manifest
-            .evaluation
-            .filter(|of| of.run == run.path() && of.step == step);
+        let same =
+            (manifest.evaluation.clone()).filter(|of| of.run == run.path() && of.step == step);
         let Some(of) = same else { continue };
-        let status = events::derive(&events::read(&other)?).status;
-        if !status.is_settled() && !other.is_done() {
+        let state = events::derive(&events::read(&other)?);
+        if state.status.is_settled() || other.is_done() {
+            continue;
+        }
+        // One that was killed has said nothing of it.
+        let view = RunView::of(&other, &manifest, state, backends)?;
+        if !view.status.is_settled() {
             found.push((other.id(), of.datasets));
         }
     }

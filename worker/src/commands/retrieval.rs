@@ -40,7 +40,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Scores, prints, and writes `eval/retrieval-<captions>-step-<n>.json` to the run directory.
+/// Scores, prints, and writes `eval/retrieval-<captions>[-<split>][-<captions per image>]-step-<n>.json` to the run directory.
 ///
 /// # Errors
 /// The captions or the weights cannot be read, or an image.
@@ -66,6 +66,8 @@ pub fn run(args: &Args) -> Result<ExitKind> {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned(),
+        split: args.split.clone(),
+        captions_per_image: choice.captions_per_image,
         step: subject.step,
         checkpoint: subject.name,
         images: set.images.len(),

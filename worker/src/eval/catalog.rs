@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rocket_common::experiment::set_name_problem;
 use rocket_common::run_dir::suggest;
 use serde_json::Value;
 
@@ -205,7 +206,7 @@ impl Entry {
                 kind_of(value)
             )]);
         };
-        let mut problems = Vec::new();
+        let mut problems: Vec<String> = set_name_problem(name).into_iter().collect();
         for key in object.keys().filter(|key| !KEYS.contains(&key.as_str())) {
             let (near, known) = (near(key, &KEYS), some_of(&KEYS));
             problems.push(format!("unknown key '{key}'; {near}the keys are {known}"));

@@ -26,6 +26,12 @@ const BLOCK: i64 = 256;
 pub struct Retrieval {
     /// The file of captions.
     pub captions: String,
+    /// Split of it, where one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<String>,
+    /// Captions of each image that were taken, where not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub captions_per_image: Option<usize>,
     /// Optimiser steps of the checkpoint; 0 if that is not known.
     pub step: u64,
     /// The checkpoint, by name or path.
@@ -223,20 +229,28 @@ fn count(found: &mut [u64; 3], place: i64) {
 }
 
 impl Retrieval {
-    /// Name of the file in the run directory's `eval/`.
+    /// Name of the file in the run directory's `eval/`: captions, and what was chosen of them.
     #[must_use]
     pub fn file_name(&self) -> String {
         let stem = std::path::Path::new(&self.captions).file_stem();
-        let stem = stem.unwrap_or_default().to_string_lossy();
-        format!("retrieval-{stem}-step-{}.json", self.step)
+        let mut name = stem.unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(split) = &self.split {
+            let _ = write!(name, "-{}", split.replace('/', "_"));
+        }
+        if let Some(captions) = self.captions_per_image {
+            let _ = write!(name, "-{captions}");
+        }
+        format!("retrieval-{name}-step-{}.json", self.step)
     }
 
     /// A table for the terminal.
     #[must_use]
     pub fn table(&self) -> String {
+        let split = self.split.as_ref();
         let mut text = format!(
-            "{}: {} images, {} texts, {}\n  {:<8}{:>30}{:>30}\n  {:<8}",
+            "{}{}: {} images, {} texts, {}\n  {:<8}{:>30}{:>30}\n  {:<8}",
             self.captions,
+            split.map_or(String::new(), |split| format!(" ({split})")),
             self.images,
             self.texts,
             self.checkpoint,
@@ -259,5 +273,37 @@ impl Retrieval {
             text.push('\n');
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A split of the same file was written over another's figures.
+    #[test]
+    fn results_of_other_splits_and_numbers_of_captions_have_files_of_their_own() {
+        let file = |split: Option<&str>, captions_per_image| {
+            Retrieval {
+                captions: "dataset_coco.json".into(),
+                split: split.map(Into::into),
+                captions_per_image,
+                step: 20,
+                checkpoint: "step-00000020".into(),
+                images: 5000,
+                texts: 25000,
+                recall: Vec::new(),
+            }
+            .file_name()
+        };
+        assert_eq!(file(None, None), "retrieval-dataset_coco-step-20.json");
+        assert_eq!(
+            file(Some("val"), None),
+            "retrieval-dataset_coco-val-step-20.json"
+        );
+        assert_eq!(
+            file(Some("test"), Some(5)),
+            "retrieval-dataset_coco-test-5-step-20.json"
+        );
     }
 }
