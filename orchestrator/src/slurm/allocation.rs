@@ -92,13 +92,14 @@ impl Node {
     /// is only being drained still works.
     #[must_use]
     pub fn is_sick(&self) -> bool {
-        self.state.ends_with('*')
-            || self.state.split('+').any(|flag| {
-                matches!(
+        // The star follows the base state, and older versions write flags behind it: `DOWN*+DRAIN`.
+        self.state.split('+').any(|flag| {
+            flag.ends_with('*')
+                || matches!(
                     flag,
                     "DOWN" | "FAIL" | "FAILING" | "NOT_RESPONDING" | "ERROR"
                 )
-            })
+        })
     }
 }
 
@@ -130,6 +131,10 @@ mod tests {
             "IDLE+NOT_RESPONDING",
             "FAIL",
             "MIXED+FAILING",
+            "DOWN*+DRAIN",
+            "DOWN*+CLOUD",
+            "ALLOCATED*+CLOUD",
+            "ALLOCATED+DRAIN*",
         ] {
             assert!(node(sick).is_sick(), "{sick}");
         }
