@@ -1,6 +1,9 @@
 //! Slurm as a backend: supervisors are batch steps, ranks are the tasks of `srun`.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +34,9 @@ pub struct Slurm {
     queue: Mutex<Option<(Instant, Arc<Asked>)>>,
     users: Mutex<BTreeSet<String>>,
     allocation: OnceLock<Allocation>,
+    /// Length of the job's output when this supervisor began: what is before belongs to earlier starts
+    /// of the same job, which Slurm appends to.
+    said_before: OnceLock<u64>,
 }
 
 type Asked = std::result::Result<Queue, Failure>;
@@ -71,6 +77,12 @@ impl Slurm {
         self.allocation
             .get()
             .ok_or_else(|| Error::new(ExitKind::Internal, "the allocation is not known"))
+    }
+
+    /// The last words of slurmstepd in the job's output since this supervisor began.
+    fn said_in_output(&self, run: &RunDir, job: &str) -> Option<Fate> {
+        let before = self.said_before.get().copied().unwrap_or_default();
+        said_behind(&output_of(run, job), before, job)
     }
 
     /// Address of the first node, as Slurm itself reaches it; its name while that is not to be had.
@@ -216,6 +228,10 @@ impl Backend for Slurm {
 
     fn enter(&self, run: &RunDir, submission: Option<u32>) -> Result<()> {
         let allocation = self.allocation()?;
+        let output = std::fs::metadata(output_of(run, &allocation.job));
+        let _ = self
+            .said_before
+            .set(output.map_or(0, |output| output.len()));
         let superseded = |words: String| Error::new(ExitKind::Fenced, words);
         let Some(number) = submission else {
             return Ok(());
@@ -288,14 +304,14 @@ impl Backend for Slurm {
         match JobInfo::ask(&inside(), &allocation.job) {
             Ok(info) => match info.fate(allocation.restarts) {
                 // The controller hides why a job completes; its output may say.
-                Fate::Over(Over::Cancelled) => {
-                    said_in_output(run, allocation).unwrap_or(Fate::Over(Over::Cancelled))
-                }
+                Fate::Over(Over::Cancelled) => self
+                    .said_in_output(run, &allocation.job)
+                    .unwrap_or(Fate::Over(Over::Cancelled)),
                 fate => fate,
             },
-            Err(failure) if failure.is_unclear() => {
-                said_in_output(run, allocation).unwrap_or(Fate::Unknown(failure.words))
-            }
+            Err(failure) if failure.is_unclear() => self
+                .said_in_output(run, &allocation.job)
+                .unwrap_or(Fate::Unknown(failure.words)),
             Err(failure) => {
                 tracing::warn!("{}", failure.words);
                 Fate::Over(Over::Other)
@@ -370,9 +386,36 @@ fn describe(outlook: &mut Outlook, job: &QueuedJob) {
     outlook.held = explained.held;
 }
 
-/// The last words of slurmstepd in the job's output.
-fn said_in_output(run: &RunDir, allocation: &Allocation) -> Option<Fate> {
-    let path = run.path().join(format!("slurm-{}.out", allocation.job));
-    let text = std::fs::read(path).ok()?;
-    fate_in_output(&String::from_utf8_lossy(&text), &allocation.job)
+/// Where the output of a job goes.
+fn output_of(run: &RunDir, job: &str) -> PathBuf {
+    run.path().join(format!("slurm-{job}.out"))
+}
+
+/// The last words of slurmstepd in an output, behind its first `before` bytes.
+fn said_behind(output: &Path, before: u64, job: &str) -> Option<Fate> {
+    let mut file = File::open(output).ok()?;
+    file.seek(SeekFrom::Start(before)).ok()?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    fate_in_output(&String::from_utf8_lossy(&text), job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_said_to_an_earlier_start_of_the_job_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("slurm-9.out");
+        let line = "slurmstepd: error: *** JOB 9 ON n1 CANCELLED AT 2026-11-23T23:32:18 DUE TO JOB REQUEUE ***\n";
+        assert_eq!(said_behind(&output, 0, "9"), None, "no output");
+        std::fs::write(&output, line).unwrap();
+        let before = line.len() as u64;
+        assert_eq!(said_behind(&output, before, "9"), None);
+        assert_eq!(said_behind(&output, before + 1, "9"), None, "cut off");
+        std::fs::write(&output, format!("{line}words\n{line}")).unwrap();
+        let fate = said_behind(&output, before, "9");
+        assert_eq!(fate, Some(Fate::Requeued));
+    }
 }
