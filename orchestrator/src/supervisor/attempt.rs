@@ -40,6 +40,8 @@ pub(super) struct Report {
     pub(super) step: u64,
     /// Node of the rank that failed.
     pub(super) node: Option<String>,
+    /// Why its ranks were asked to leave, however they ended.
+    pub(super) stop: Option<StopReason>,
 }
 
 impl Report {
@@ -49,6 +51,7 @@ impl Report {
             ending: not_started(error),
             step: 0,
             node: None,
+            stop: None,
         }
     }
 }
@@ -416,6 +419,7 @@ impl<'a> Watch<'a> {
             ending,
             step: self.step(),
             node,
+            stop: self.did.stop,
         }
     }
 

@@ -156,6 +156,8 @@ pub struct Place {
     pub sick: Vec<String>,
     /// Node of the rank that failed.
     pub node: Option<String>,
+    /// The job was told to leave the nodes soon, and is not told again.
+    pub leaving: Option<StopReason>,
 }
 
 impl Place {
@@ -167,6 +169,7 @@ impl Place {
             fate: Fate::Runs,
             sick: Vec::new(),
             node: None,
+            leaving: None,
         }
     }
 }
@@ -399,6 +402,18 @@ fn crashed(
     {
         let why = format!("{cause}; node {node} is suspected, where a rank failed before");
         return leave(place, policy, vec![node.clone()], why);
+    }
+    // Ranks that are started now would know nothing of it, and train until they are killed.
+    if let Some(reason) = place.leaving
+        && place.scheduled
+    {
+        let near = match reason {
+            StopReason::TimeLimit => "the time limit is near",
+            StopReason::Signal => "the job was sent SIGTERM",
+            StopReason::Preempted => "preempted",
+            StopReason::Cancelled => "cancelled",
+        };
+        return leave(place, policy, Vec::new(), format!("{cause}; {near}"));
     }
     Action::Relaunch {
         after: backoff(crashes),

@@ -36,7 +36,7 @@ use crate::requests;
 use crate::slurm::secrets;
 use attempt::{Context, Report, at_step};
 use log::Log;
-use signals::Signals;
+use signals::{Asked, Signals};
 
 /// How a supervisor leaves a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +99,7 @@ pub fn supervise(path: &Path, submission: Option<u32>) -> Result<Left> {
             backend,
             backends: &backends,
             log: Log::install(),
+            leaving: None,
         };
         supervisor.run(&mut events).await
     });
@@ -148,6 +149,8 @@ struct Supervisor<'a> {
     backend: &'a dyn Backend,
     backends: &'a Backends,
     log: Log,
+    /// The scheduler wants the nodes soon. It says so once, whether ranks run at that moment or not.
+    leaving: Option<StopReason>,
 }
 
 /// Submits what `eval.after` asks for. What keeps it from being submitted is told, and fails no run.
@@ -175,15 +178,25 @@ impl Supervisor<'_> {
             turn::Came::End(left) => return Ok(left),
             held => held,
         };
+        let mut again = None;
         loop {
             if requests::cancelled(self.run).is_some() {
                 events.add(Event::new(EventKind::Cancelled).cause("cancelled by the user"));
                 return Ok(Left::Cancelled);
             }
-            let claim = Claim::of_this_process(self.backend.job());
-            let attempt = self.run.claim_attempt(&claim)?;
-            self.log.switch(&attempt.supervisor_log_path())?;
-            let mut report = self.attempt(&attempt, events, &mut signals).await;
+            let (attempt, mut report) = match again.take() {
+                Some(ended) => ended,
+                None => {
+                    let claim = Claim::of_this_process(self.backend.job());
+                    let attempt = self.run.claim_attempt(&claim)?;
+                    self.log.switch(&attempt.supervisor_log_path())?;
+                    let report = self.attempt(&attempt, events, &mut signals).await;
+                    (attempt, report)
+                }
+            };
+            if let Some(reason) = report.stop {
+                self.heard(reason);
+            }
             history.step = report.step;
             let place = self.place(&report, &attempt, &mut signals).await;
             report.explain(&place);
@@ -194,6 +207,7 @@ impl Supervisor<'_> {
                 &self.policy().of(&history, self.is_program()),
             );
             tracing::info!("decision: {action:?}");
+            let before = history.clone();
             history = history.after(&action);
             let of = |kind| at_step(Event::new(kind).attempt(attempt.number()), report.step);
             if let Ending::Stopped { reason, .. } = report.ending
@@ -228,6 +242,11 @@ impl Supervisor<'_> {
                 Action::Relaunch { after, why, .. } => {
                     events.add(of(EventKind::Requeued).cause(why));
                     self.wait(after, &mut signals).await;
+                    if self.leaving.is_some() {
+                        // Heard while it waited: what the ending means is decided anew.
+                        history = before;
+                        again = Some((attempt, report));
+                    }
                 }
                 Action::Requeue { exclude, why } => {
                     self.exclude(&exclude, &why, events);
@@ -321,19 +340,31 @@ impl Supervisor<'_> {
             .map_err(|error| error.with_kind(ExitKind::Pin))
     }
 
-    /// Waits before a relaunch, less long if the user cancels. There is nothing to stop meanwhile.
-    async fn wait(&self, time: Duration, signals: &mut Signals) {
+    /// Remembers a stop that the scheduler wants. Without one, only the ranks of the moment are meant.
+    fn heard(&mut self, reason: StopReason) {
+        if self.backend.job().is_some() && reason != StopReason::Cancelled {
+            self.leaving.get_or_insert(reason);
+        }
+    }
+
+    /// Waits before a relaunch, less long if the user cancels or the scheduler wants the nodes. There is
+    /// nothing to stop meanwhile.
+    async fn wait(&mut self, time: Duration, signals: &mut Signals) {
         let end = tokio::time::Instant::now() + time;
         while requests::cancelled(self.run).is_none() {
             let tick = Duration::from_millis(500);
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return,
                 () = tokio::time::sleep(tick) => {}
-                asked = signals.next() => {
-                    if asked == signals::Asked::Interrupt {
+                asked = signals.next() => match asked {
+                    Asked::Interrupt => {
                         let _ = requests::cancel(self.run, requests::Cancel { now: false });
                     }
-                }
+                    Asked::Stop(_) if self.backend.job().is_none() => {}
+                    // A scheduler sends SIGTERM for every reason; which it was, is asked afterwards.
+                    Asked::Stop(StopReason::Preempted) => return self.heard(StopReason::Signal),
+                    Asked::Stop(reason) => return self.heard(reason),
+                },
             }
         }
     }
@@ -386,3 +417,6 @@ pub fn history_of(events: &[Event]) -> History {
         ..history
     }
 }
+
+#[cfg(test)]
+mod tests;

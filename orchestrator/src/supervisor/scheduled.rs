@@ -28,7 +28,7 @@ impl Supervisor<'_> {
     /// Where the attempt was, and what becomes of that place. Stays until the scheduler answers:
     /// without it, no ranks could be started anyway.
     pub(super) async fn place(
-        &self,
+        &mut self,
         report: &Report,
         attempt: &Attempt,
         signals: &mut Signals,
@@ -72,12 +72,16 @@ impl Supervisor<'_> {
             fate,
             sick: sick.into_iter().map(|(node, _)| node).collect(),
             node,
+            // Who cancels needs no next job.
+            leaving: self
+                .leaving
+                .filter(|_| requests::cancelled(self.run).is_none()),
         }
     }
 
     /// Before the first attempt of a job: which nodes were lost since, and is one of them among ours?
     pub(super) async fn look_around(
-        &self,
+        &mut self,
         events: &mut Events,
         signals: &mut Signals,
     ) -> Result<Option<Left>> {
@@ -148,7 +152,7 @@ impl Supervisor<'_> {
 
     /// The last deed of a supervisor: has its own job queued again, and waits to be ended by that.
     pub(super) async fn requeue(
-        &self,
+        &mut self,
         attempt: Option<u32>,
         events: &mut Events,
         signals: &mut Signals,

@@ -239,6 +239,7 @@ fn under_a_scheduler_the_place_decides_too() {
         fate,
         sick: sick.iter().map(|node| (*node).to_owned()).collect(),
         node: Some("n2".into()),
+        leaving: None,
     };
     let over = |over| at(Fate::Over(over), &[]);
     let runs = || at(Fate::Runs, &[]);
@@ -303,6 +304,56 @@ fn under_a_scheduler_the_place_decides_too() {
     };
     let action = decide(&stop(R::TimeLimit), &runs(), &FRESH, &fixed);
     assert_eq!(short(&action), "resubmit");
+}
+
+#[test]
+fn with_a_stop_pending_a_crash_is_no_reason_to_start_again_here() {
+    let at = |scheduled, fate, leaving| Place {
+        scheduled,
+        fate,
+        sick: Vec::new(),
+        node: Some("n2".into()),
+        leaving,
+    };
+    let limit = Some(StopReason::TimeLimit);
+    let term = Some(StopReason::Signal);
+    let silent = || Fate::Unknown("w".into());
+    let blamed = History {
+        crashes: 1,
+        blamed: Some("n2".into()),
+        ..FRESH
+    };
+    #[rustfmt::skip]
+    let table: Vec<(Ending, Place, &History, &str)> = vec![
+        (crash(), at(true,  Fate::Runs,                  limit), &FRESH,  "requeue"),
+        (crash(), at(true,  Fate::Runs,                  term),  &FRESH,  "requeue"),
+        (hang(),  at(true,  Fate::Runs,                  limit), &FRESH,  "requeue"),
+        (crash(), at(true,  silent(),                    limit), &FRESH,  "requeue"),
+        (crash(), at(true,  Fate::Requeued,              term),  &FRESH,  "yield"),
+        (crash(), at(true,  Fate::Over(Over::Cancelled), term),  &FRESH,  "stop Cancelled"),
+        (crash(), at(true,  Fate::Runs,                  limit), &blamed, "requeue without n2"),
+        (crash(), at(true,  Fate::Runs,                  limit), &STUCK,  "fail Internal"),
+        (crash(), at(false, Fate::Runs,                  limit), &FRESH,  "relaunch after 1 s, 1 crashes"),
+        (failed(ExitKind::Data), at(true, Fate::Runs,    limit), &FRESH,  "fail Data"),
+        (Ending::Finished, at(true, Fate::Runs,          limit), &FRESH,  "finish"),
+    ];
+    for (ending, place, history, expected) in table {
+        assert_eq!(
+            short(&decide(&ending, &place, history, &POLICY)),
+            expected,
+            "{ending:?} {place:?} {history:?}"
+        );
+    }
+    let fixed = Policy {
+        requeue: false,
+        ..POLICY
+    };
+    let action = decide(&crash(), &at(true, Fate::Runs, limit), &FRESH, &fixed);
+    let Action::Resubmit { exclude, why } = action else {
+        panic!("{action:?}")
+    };
+    assert!(exclude.is_empty());
+    assert_eq!(why, "rank 1 was killed; the time limit is near");
 }
 
 #[test]
