@@ -71,6 +71,8 @@ struct Checkpointed<'a> {
     step: Option<u64>,
     cause: Option<String>,
     hint: Option<String>,
+    #[serde(default)]
+    excused: bool,
     name: String,
     seconds: f64,
     bytes: u64,
@@ -89,6 +91,7 @@ impl Checkpointed<'_> {
             step: line.step,
             cause: line.cause,
             hint: line.hint,
+            excused: line.excused,
             kind: EventKind::Checkpoint {
                 name: line.name,
                 seconds: line.seconds,
@@ -197,5 +200,17 @@ mod tests {
             r#"{"event":"note","time":"2026-01-01T10:00:00Z","name":"s","seconds":2,"bytes":0}"#;
         assert!(Checkpointed::parse(other.as_bytes()).is_none());
         assert_eq!(parse(&all.as_bytes()[..60]), None);
+    }
+
+    #[test]
+    fn an_event_is_excused_only_if_it_says_so() {
+        let plain = r#"{"time":"2026-01-01T10:00:00Z","seq":0,"event":"supervisor_lost"}"#;
+        let event = parse(plain.as_bytes()).unwrap();
+        assert!(!event.excused);
+        assert_eq!(serde_json::to_string(&event).unwrap(), plain);
+        let line = serde_json::to_string(&event.excused(true)).unwrap();
+        let event = parse(line.as_bytes()).unwrap();
+        assert!(event.excused);
+        assert_eq!(event.kind, EventKind::SupervisorLost);
     }
 }

@@ -50,6 +50,9 @@ pub struct Event {
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The scheduler took the nodes, or lost them: what failed with them counts against no budget.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub excused: bool,
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
@@ -198,6 +201,7 @@ impl Event {
             step: None,
             cause: None,
             hint: None,
+            excused: false,
             kind,
         }
     }
@@ -241,6 +245,13 @@ impl Event {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// As what counts against no budget, or not.
+    #[must_use]
+    pub fn excused(mut self, excused: bool) -> Self {
+        self.excused = excused;
         self
     }
 }

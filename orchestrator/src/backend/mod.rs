@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rocket_common::error::{Error, Result};
+use rocket_common::events::Event;
 use rocket_common::experiment::BackendKind;
 use rocket_common::run_dir::{Attempt, Manifest, RunDir};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -142,8 +143,8 @@ pub struct Handover<'a> {
     /// Number of the submission, where the caller decided on the strength of what it saw before;
     /// the next one if absent.
     pub number: Option<u32>,
-    /// What the supervisor before was found to have died of.
-    pub lost: Option<&'a str>,
+    /// What is noted of the supervisor before, which was found dead.
+    pub lost: Option<&'a Event>,
     /// How long to wait for a scheduler that does not answer.
     pub patience: Duration,
 }

@@ -131,12 +131,12 @@ fn visit(
             writer.append(Event::new(EventKind::Cancelled).cause(&words))?;
             line(Deed::Cancelled, None, words)
         }
-        Finding::Fallen(words) => {
+        Finding::Fallen { words, excused } => {
             let limit = Experiment::read(&run.experiment_path())?
                 .cluster
                 .max_crashes;
             let crashes = history_of(&events).crashes;
-            if state.status != Status::Lost && crashes >= limit.max(1) {
+            if !excused && state.status != Status::Lost && crashes >= limit.max(1) {
                 let words = format!(
                     "{words}; given up after {crashes} failures without progress (cluster.max_crashes)"
                 );
@@ -153,7 +153,10 @@ fn visit(
             if args.dry_run {
                 return line(Deed::Restarted, None, words);
             }
-            match restart(run, &manifest, backend, number, &state, &words) {
+            let lost = Event::new(EventKind::SupervisorLost)
+                .cause(&words)
+                .excused(excused);
+            match restart(run, &manifest, backend, number, &state, &lost) {
                 Ok(job) => line(Deed::Restarted, job, words),
                 // Somebody else was quicker.
                 Err(error) if error.kind() == ExitKind::Fenced => Ok(None),
@@ -169,12 +172,12 @@ fn restart(
     backend: &dyn Backend,
     number: u32,
     state: &RunState,
-    words: &str,
+    lost: &Event,
 ) -> Result<Option<String>> {
     backend.submit(&Handover {
         number: Some(number),
         exclude: &state.excluded,
-        lost: (state.status != Status::Lost).then_some(words),
+        lost: (state.status != Status::Lost).then_some(lost),
         patience: PATIENCE,
         ..Handover::new(run, manifest, "started again by heal")
     })
@@ -199,7 +202,12 @@ enum Finding {
     /// Its user ended it.
     Cancelled(String),
     /// Nobody will start it again.
-    Fallen(String),
+    Fallen {
+        /// What happened.
+        words: String,
+        /// Slurm took the nodes, or lost them: no failure of the run.
+        excused: bool,
+    },
 }
 
 /// `confirmed`: Slurm has confirmed the last submission. `epitaph`: what Slurm remembers of its job.
@@ -234,17 +242,26 @@ fn judge(
         return Finding::Cancelled("cancelled by the user".into());
     }
     let job = outlook.job.as_deref().unwrap_or("?");
+    let fallen = |words: String| Finding::Fallen {
+        words,
+        excused: false,
+    };
     match epitaph() {
         Some(Over::Cancelled) => {
             Finding::Cancelled(format!("cancelled by the user, with scancel of job {job}"))
         }
-        Some(over) => Finding::Fallen(format!("job {job} is over ({})", words(over))),
-        None if !confirmed => Finding::Fallen("it was never handed to Slurm".into()),
+        Some(over) => Finding::Fallen {
+            words: format!("job {job} is over ({})", words(over)),
+            // A time limit that kills the supervisor is not one of them: its own count is that of stops
+            // in time, and without any count it would be met for ever.
+            excused: matches!(over, Over::Preempted | Over::NodeFailure),
+        },
+        None if !confirmed => fallen("it was never handed to Slurm".into()),
         // It never started: that is what a cancelled job looks like once Slurm has forgotten it.
         None if state.status == Status::Pending => Finding::Unclear(format!(
             "job {job} left the queue without having been started: somebody cancelled it, or Slurm lost it; 'rocket resume' starts it again"
         )),
-        None => Finding::Fallen(format!(
+        None => fallen(format!(
             "job {job} is gone, and its supervisor left no word"
         )),
     }
@@ -346,7 +363,8 @@ mod tests {
             Finding::Held(_) => "held",
             Finding::Unclear(_) => "unclear",
             Finding::Cancelled(_) => "cancelled",
-            Finding::Fallen(_) => "fallen",
+            Finding::Fallen { excused: false, .. } => "fallen",
+            Finding::Fallen { excused: true, .. } => "taken",
         };
         use Liveness::{Alive, Gone, Unknown};
         #[rustfmt::skip]
@@ -355,9 +373,9 @@ mod tests {
             (pending(),            Alive,   None,                    "in order"),
             (running(),            Unknown, None,                    "unclear"),
             (running(),            Gone,    None,                    "fallen"),
-            (running(),            Gone,    Some(Over::Preempted),   "fallen"),
+            (running(),            Gone,    Some(Over::Preempted),   "taken"),
             (running(),            Gone,    Some(Over::TimeLimit),   "fallen"),
-            (running(),            Gone,    Some(Over::NodeFailure), "fallen"),
+            (running(),            Gone,    Some(Over::NodeFailure), "taken"),
             (running(),            Gone,    Some(Over::Other),       "fallen"),
             (running(),            Gone,    Some(Over::Cancelled),   "cancelled"),
             (pending(),            Gone,    Some(Over::Cancelled),   "cancelled"),

@@ -35,8 +35,8 @@ pub(crate) struct Submission<'a> {
     pub(crate) exclude: &'a [String],
     /// Job that must be gone before this one starts.
     pub(crate) after: Option<&'a str>,
-    /// What the supervisor before was found to have died of.
-    pub(crate) lost: Option<&'a str>,
+    /// What is noted of the supervisor before, which was found dead.
+    pub(crate) lost: Option<&'a Event>,
     /// How long to wait for a controller that does not answer.
     pub(crate) patience: Duration,
 }
@@ -71,8 +71,8 @@ impl Submission<'_> {
         let newest = self.run.job_script_path();
         atomic::write_unsynced(&newest, script.as_bytes())?;
         let mut events = EventWriter::new(self.run, &writer(self.number));
-        if let Some(cause) = self.lost {
-            events.append(Event::new(EventKind::SupervisorLost).cause(cause))?;
+        if let Some(lost) = self.lost {
+            events.append(lost.clone())?;
         }
         let job = self.until_accepted(client, &path, &intent.claim.token)?;
         let record = JobRecord {

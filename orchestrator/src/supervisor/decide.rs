@@ -172,6 +172,13 @@ impl Place {
             leaving: None,
         }
     }
+
+    /// Whether ranks that fail there say nothing of themselves: their nodes were taken, or lost.
+    #[must_use]
+    pub fn excuses(&self) -> bool {
+        let taken = matches!(self.fate, Fate::Preempting | Fate::Requeued | Fate::Over(_));
+        taken || !self.sick.is_empty()
+    }
 }
 
 /// What the supervisor does next.

@@ -210,6 +210,7 @@ impl Supervisor<'_> {
             let before = history.clone();
             history = history.after(&action);
             let of = |kind| at_step(Event::new(kind).attempt(attempt.number()), report.step);
+            let left = |why: String| of(EventKind::Requeued).cause(why).excused(place.excuses());
             if let Ending::Stopped { reason, .. } = report.ending
                 && reason != StopReason::Cancelled
             {
@@ -250,19 +251,19 @@ impl Supervisor<'_> {
                 }
                 Action::Requeue { exclude, why } => {
                     self.exclude(&exclude, &why, events);
-                    events.add(of(EventKind::Requeued).cause(why));
+                    events.add(left(why));
                     return self
                         .requeue(Some(attempt.number()), events, &mut signals)
                         .await;
                 }
                 Action::Yield { why } => {
                     self.exclude(&place.sick, &why, events);
-                    events.add(of(EventKind::Requeued).cause(why));
+                    events.add(left(why));
                     return Ok(Left::Queued);
                 }
                 Action::Resubmit { exclude, why } => {
                     self.exclude(&exclude, &why, events);
-                    events.add(of(EventKind::Requeued).cause(why));
+                    events.add(left(why));
                     return self.resubmit(Some(attempt.number()), events);
                 }
             }
@@ -374,6 +375,8 @@ impl Supervisor<'_> {
 #[must_use]
 pub fn history_of(events: &[Event]) -> History {
     let mut history = History::default();
+    // Crashes and suspect before a failure of which is not known yet what followed.
+    let mut before = None;
     for event in events {
         let step = event.step.unwrap_or_default();
         match &event.kind {
@@ -383,8 +386,10 @@ pub fn history_of(events: &[Event]) -> History {
                     step: history.step,
                     ..History::default()
                 };
+                before = None;
             }
             EventKind::AttemptStarted { .. } => {
+                before = None;
                 history.best_step = history.best_step.max(history.step);
                 history.step = 0;
             }
@@ -393,9 +398,18 @@ pub fn history_of(events: &[Event]) -> History {
                 history.step = history.step.max(step);
                 match kind {
                     EventKind::RankFailed { .. } => {
+                        before = Some((history.crashes, history.blamed.take()));
                         history.crashes = history.one_more(history.crashes);
                         history.blamed = event.nodes.first().cloned();
                     }
+                    // The nodes were being taken when it failed.
+                    EventKind::Requeued | EventKind::SupervisorLost if event.excused => {
+                        if let Some((crashes, blamed)) = before.take() {
+                            history.crashes = crashes;
+                            history.blamed = blamed;
+                        }
+                    }
+                    EventKind::Requeued => before = None,
                     // Nobody saw what it died of.
                     EventKind::SupervisorLost => {
                         history.crashes = history.one_more(history.crashes)

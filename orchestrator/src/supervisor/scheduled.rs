@@ -229,7 +229,9 @@ impl Supervisor<'_> {
                     .hint(format!(
                         "'rocket heal' or 'rocket resume {}' on a login node goes on",
                         self.run.id()
-                    ));
+                    ))
+                    // It leaves by itself; a crash before it has been counted.
+                    .excused(true);
                 events.add(event);
                 Ok(Left::Queued)
             }

@@ -381,6 +381,83 @@ fn a_time_limit_after_progress_is_not_an_idle_one() {
 }
 
 #[test]
+fn the_events_charge_no_crash_for_nodes_that_were_taken() {
+    use rocket_common::events::{Event, EventKind};
+    let started = || Event::new(EventKind::AttemptStarted { world_size: 2 });
+    let failed = || {
+        let kind = EventKind::RankFailed {
+            rank: 1,
+            exit: None,
+            signal: Some(15),
+        };
+        Event::new(kind).nodes(vec!["n2".into()])
+    };
+    let again = |excused| Event::new(EventKind::Requeued).excused(excused);
+    let lost = |excused| Event::new(EventKind::SupervisorLost).excused(excused);
+    let excluded = || Event::new(EventKind::NodeExcluded).nodes(vec!["n2".into()]);
+    let count = |events: &[Event]| {
+        let history = crate::supervisor::history_of(events);
+        (history.crashes, history.node_failures, history.blamed)
+    };
+    let n2 = || Some("n2".to_owned());
+    let crash = || vec![started(), failed(), again(false)];
+    let taken = || vec![started(), failed(), again(true)];
+    let table = [
+        (crash(), (1, 0, n2())),
+        (taken(), (0, 0, None)),
+        ([taken(), taken(), taken()].concat(), (0, 0, None)),
+        ([crash(), taken(), taken()].concat(), (1, 0, n2())),
+        ([taken(), crash(), crash()].concat(), (2, 0, n2())),
+        // The relaunch has counted it; the nodes were taken later.
+        (
+            vec![started(), failed(), again(false), again(true)],
+            (1, 0, n2()),
+        ),
+        // A lost node has a budget of its own.
+        (
+            vec![started(), failed(), excluded(), again(true)],
+            (0, 1, None),
+        ),
+        (
+            vec![started(), failed(), excluded(), again(false)],
+            (1, 1, n2()),
+        ),
+        // Nobody has said what followed.
+        (vec![started(), failed()], (1, 0, n2())),
+        (vec![started(), lost(false)], (1, 0, None)),
+        (vec![started(), lost(true)], (0, 0, None)),
+        (vec![started(), failed(), lost(true)], (0, 0, None)),
+        (
+            vec![started(), failed(), started(), lost(true)],
+            (1, 0, n2()),
+        ),
+    ];
+    for (events, expected) in table {
+        assert_eq!(count(&events), expected, "{events:?}");
+    }
+}
+
+#[test]
+fn a_place_that_is_taken_or_lost_excuses_a_failure() {
+    let at = |fate, sick: &[&str]| Place {
+        scheduled: true,
+        fate,
+        sick: sick.iter().map(|node| (*node).to_owned()).collect(),
+        ..Place::local()
+    };
+    assert!(!Place::local().excuses());
+    assert!(!at(Fate::Unknown("w".into()), &[]).excuses());
+    assert!(at(Fate::Runs, &["n1"]).excuses());
+    for fate in [
+        Fate::Preempting,
+        Fate::Requeued,
+        Fate::Over(Over::Preempted),
+    ] {
+        assert!(at(fate.clone(), &[]).excuses(), "{fate:?}");
+    }
+}
+
+#[test]
 fn time_limits_of_a_program_that_counts_no_steps_are_no_idle_ones() {
     let limit = Ending::Stopped {
         reason: StopReason::TimeLimit,
