@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::unistd::{Pid, getppid};
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
@@ -16,6 +16,7 @@ use rocket_common::run_dir::{Attempt, RunDir};
 
 use super::leftovers;
 use super::place::Place;
+use crate::bundle;
 use crate::supervisor::stacks;
 
 /// What is the same for every rank of an attempt on this machine.
@@ -86,9 +87,15 @@ impl Ranks<'_> {
             .stderr(err)
             .process_group(0);
         let parent = nix::unistd::getpid();
-        // SAFETY: prctl and getppid are async-signal-safe, and nothing is allocated.
+        let mut held = SigSet::empty();
+        if bundle::is_trainer(self.run, program) {
+            // While it loads libraries it would die of a request to stop; it lets it come itself.
+            held.add(Signal::SIGTERM);
+        }
+        // SAFETY: sigmask, prctl and getppid are async-signal-safe, and nothing is allocated.
         unsafe {
             command.pre_exec(move || {
+                held.thread_block()?;
                 // A killed supervisor must leave no rank training on.
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
                 if getppid() == parent {
@@ -190,5 +197,66 @@ impl Groups {
         self.signal(Signal::SIGKILL);
         // What outlived its rank, or left its group, still carries the environment.
         leftovers::end(self.run.path(), self.attempt.number() + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sigterm_is_held_for_the_trainer_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(bundle::WORKER);
+        std::fs::create_dir_all(dir.path().join("bin")).unwrap();
+        std::os::unix::fs::symlink("/bin/grep", &program).unwrap();
+        let manifest = serde_json::json!({
+            "schema": 1,
+            "run_id": "r-00000000",
+            "name": "r",
+            "commit": "",
+            "parent_commit": "",
+            "experiment_sha256": "",
+            "recipe_hash": "",
+            "bundle": {"dir": dir.path(), "files": {}},
+            "created": "2026-01-01T00:00:00Z",
+            "backend": "local",
+            "experiment_path": "",
+            "repo": "",
+        });
+        std::fs::write(dir.path().join("run.json"), manifest.to_string()).unwrap();
+        let run = RunDir::open(dir.path()).unwrap();
+        let attempt = run.attempt(0);
+        std::fs::create_dir_all(attempt.ranks_dir()).unwrap();
+        std::fs::create_dir_all(attempt.log_path(0).parent().unwrap()).unwrap();
+        let held = |program: &Path| {
+            let argv = [
+                program.as_os_str(),
+                "SigBlk".as_ref(),
+                "/proc/self/status".as_ref(),
+            ];
+            let argv: Vec<OsString> = argv.map(OsString::from).into();
+            let ranks = Ranks {
+                run: &run,
+                attempt: &attempt,
+                world_size: 1,
+                per_node: 1,
+                argv: &argv,
+                env: &[],
+                without: Vec::new(),
+                cwd: dir.path().to_path_buf(),
+                master_addr: "127.0.0.1".into(),
+                master_port: None,
+            };
+            let log = attempt.log_path(0);
+            let _ = std::fs::remove_file(&log);
+            let status = ranks.command(0, 0).unwrap().status().unwrap();
+            assert!(status.success());
+            let text = std::fs::read_to_string(&log).unwrap();
+            let mask = text.trim().rsplit('\t').next().unwrap();
+            u64::from_str_radix(mask, 16).unwrap() & (1 << 14) != 0
+        };
+        assert!(held(&program));
+        assert!(!held(Path::new("/bin/grep")));
     }
 }

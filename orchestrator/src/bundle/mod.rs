@@ -14,6 +14,7 @@ pub use hash::{Cache, sha256, sha256_text};
 pub use identity::Identity;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 use rocket_common::atomic;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
-use rocket_common::run_dir::Bundle;
+use rocket_common::run_dir::{Bundle, RunDir};
 
 /// Names the trainer's binary when it does not lie beside `rocket`.
 pub const WORKER_ENV: &str = "ROCKET_WORKER";
@@ -52,6 +53,12 @@ pub fn find_worker(own: &Path) -> Result<PathBuf> {
     .hint(format!(
         "build it (cargo build --release), or name it in {WORKER_ENV}"
     )))
+}
+
+/// Whether a program is the trainer of a run's bundle.
+pub(crate) fn is_trainer(run: &RunDir, program: &OsStr) -> bool {
+    run.manifest()
+        .is_ok_and(|manifest| Path::new(program) == manifest.bundle.dir.join(WORKER))
 }
 
 /// Copies binaries, and the libraries that they load, into the store of bundles, unless one with the

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, Signal, kill, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
 use nix::unistd::{Pid, getppid};
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
@@ -19,6 +19,7 @@ use rocket_common::run_dir::{Attempt, RunDir};
 use super::secrets;
 use crate::backend::leftovers;
 use crate::backend::place::Place;
+use crate::bundle;
 use crate::supervisor::stacks;
 
 /// Spacing of looks at the rank's process.
@@ -144,9 +145,16 @@ fn spawn(
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(err);
-    // SAFETY: prctl, getppid and signal are async-signal-safe, and nothing is allocated.
+    let mut held = SigSet::empty();
+    if bundle::is_trainer(run, program) {
+        // While it loads libraries it would die of a request to stop; it lets it come itself.
+        held.add(Signal::SIGTERM);
+    }
+    // SAFETY: sigmask, prctl, getppid and signal are async-signal-safe, and nothing is allocated.
     unsafe {
         command.pre_exec(move || {
+            // Before its handler is the default again.
+            held.thread_block()?;
             // An ignored signal stays ignored over exec(2).
             for normal in [
                 Signal::SIGTERM,
