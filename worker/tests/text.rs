@@ -98,6 +98,15 @@ fn augmentation_keeps_words() {
         swapped.sort();
         assert_eq!(swapped, ["five", "four", "one", "three", "two"]);
     }
+    // Three draws: of two words one in eight stays as it is, and as many of one word drawn four times would
+    // be one in sixteen.
+    let kept = (0..4000)
+        .filter(|&sample| {
+            let mut stream = Stream::new(1, 0, sample, Purpose::Caption(1));
+            random_swap("one two", &mut stream) == "one two"
+        })
+        .count();
+    assert!((420..580).contains(&kept), "{kept} of 4000");
     let mut stream = Stream::new(1, 0, 0, Purpose::Caption(1));
     assert_eq!(random_swap("", &mut stream), "");
     assert_eq!(random_deletion("alone", 1.0, &mut stream), "alone");

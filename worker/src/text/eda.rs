@@ -30,14 +30,14 @@ pub fn synonym_replacement(text: &str, wordnet: &WordNet, stream: &mut Stream) -
     words.join(" ")
 }
 
-/// Swaps two words. The second is drawn up to four times until it is another one; a text of one word,
-/// or four unlucky draws, leave the order as it is.
+/// Swaps two words. The second is drawn up to three times until it is another one; a text of one word,
+/// or three unlucky draws, leave the order as it is (textaugment draws a fourth time, and drops what it drew).
 #[must_use]
 pub fn random_swap(text: &str, stream: &mut Stream) -> String {
     let mut words: Vec<&str> = split_words(text).collect();
     if !words.is_empty() {
         let first = stream.index(words.len());
-        for _ in 0..4 {
+        for _ in 0..3 {
             let second = stream.index(words.len());
             if second != first {
                 words.swap(first, second);
