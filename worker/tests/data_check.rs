@@ -200,6 +200,11 @@ fn everything_that_is_wrong_is_found_by_any_number_of_threads() {
         .filter_map(|(_, file, _)| Some(file.as_ref()?.len() as u64))
         .sum();
     assert_eq!(report["throughput"]["bytes"], bytes);
+    // The mean is that of pictures: a page of HTML in a picture's place is none.
+    let pictures = report["formats"].as_object().unwrap();
+    let pictures: u64 = pictures.values().map(|count| count.as_u64().unwrap()).sum();
+    let mean = report["mean_bytes"].as_f64().unwrap();
+    assert!(mean * (pictures as f64) < bytes as f64, "{mean}");
 }
 
 #[test]

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::examine::Problem;
 use super::scan::{CheckOptions, Found};
-use super::times::Times;
 use crate::data::source::Source;
 use crate::progress::{bytes, duration, grouped};
 
@@ -33,7 +31,7 @@ pub struct CheckReport {
     pub formats: BTreeMap<String, u64>,
     /// Shorter side in pixels that 1 %, half and 99 % of the pictures stay below.
     pub shorter_side: [usize; 3],
-    /// Mean length of a file in bytes.
+    /// Mean length in bytes of a file that could be decoded.
     pub mean_bytes: f64,
     /// Reading and decoding.
     pub throughput: Throughput,
@@ -78,7 +76,7 @@ pub struct Throughput {
     pub decoded_per_second_per_thread: f64,
     /// Bytes of files that it decodes in that second.
     pub decoded_bytes_per_second_per_thread: f64,
-    /// Images that were read.
+    /// Images that were asked for, those that are missing among them.
     pub reads: u64,
     /// Reads per second, over all threads.
     pub reads_per_second: f64,
@@ -105,10 +103,10 @@ impl CheckReport {
         dataset: &str,
         source: &dyn Source,
         options: CheckOptions,
-        found: Found,
+        mut found: Found,
     ) -> Self {
         let samples = source.len() as u64;
-        let mut problems = found.problems;
+        let mut problems = std::mem::take(&mut found.problems);
         let problems = Problem::ALL
             .into_iter()
             .map(|problem| {
@@ -129,10 +127,12 @@ impl CheckReport {
                 }
             })
             .collect();
-        let formats = found.formats.into_iter().map(|(format, count)| {
-            let name = format.map_or("other", |format| format.name());
-            (name.to_owned(), count)
-        });
+        let formats = std::mem::take(&mut found.formats)
+            .into_iter()
+            .map(|(format, count)| {
+                let name = format.map_or("other", |format| format.name());
+                (name.to_owned(), count)
+            });
         Self {
             dataset: dataset.to_owned(),
             samples,
@@ -141,15 +141,8 @@ impl CheckReport {
             problems,
             formats: formats.collect(),
             shorter_side: [0.01, 0.5, 0.99].map(|share| quantile(&found.sides, share)),
-            mean_bytes: found.bytes as f64 / found.decode.count().max(1) as f64,
-            throughput: Throughput::new(
-                options.threads.max(1),
-                found.wall,
-                found.bytes,
-                found.from_disks,
-                &found.read,
-                &found.decode,
-            ),
+            mean_bytes: found.decoded_bytes as f64 / found.decode.count().max(1) as f64,
+            throughput: Throughput::new(options.threads.max(1), &found),
         }
     }
 
@@ -265,14 +258,14 @@ impl CheckReport {
 }
 
 impl Throughput {
-    fn new(
-        threads: usize,
-        wall: Duration,
-        bytes: u64,
-        bytes_from_disks: Option<u64>,
-        read: &Times,
-        decode: &Times,
-    ) -> Self {
+    fn new(threads: usize, found: &Found) -> Self {
+        let Found {
+            bytes,
+            wall,
+            ref read,
+            ref decode,
+            ..
+        } = *found;
         let wall = wall.as_secs_f64().max(1e-9);
         let decoding = decode.sum().as_secs_f64().max(1e-9);
         let reading = read.sum().as_secs_f64().max(1e-9);
@@ -282,7 +275,7 @@ impl Throughput {
             seconds: wall,
             samples_per_second: read.count() as f64 / wall,
             decoded_per_second_per_thread: decode.count() as f64 / decoding,
-            decoded_bytes_per_second_per_thread: bytes as f64 / decoding,
+            decoded_bytes_per_second_per_thread: found.decoded_bytes as f64 / decoding,
             reads: read.count(),
             reads_per_second: read.count() as f64 / wall,
             bytes,
@@ -290,7 +283,7 @@ impl Throughput {
             read_milliseconds: [milliseconds(0.5), milliseconds(0.99)],
             reads_per_second_per_thread: read.count() as f64 / reading,
             read_bytes_per_second_per_thread: bytes as f64 / reading,
-            bytes_from_disks,
+            bytes_from_disks: found.from_disks,
             reading_share: reading / (reading + decoding),
         }
     }

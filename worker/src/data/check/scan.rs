@@ -56,6 +56,8 @@ pub(super) struct Found {
     /// Number of pictures by their shorter side; the last counts all larger ones.
     pub(super) sides: Vec<u32>,
     pub(super) bytes: u64,
+    /// Those of files that could be decoded.
+    pub(super) decoded_bytes: u64,
     pub(super) read: Times,
     pub(super) decode: Times,
     pub(super) wall: Duration,
@@ -100,6 +102,7 @@ struct Share {
     formats: BTreeMap<Option<Format>, u64>,
     sides: Vec<u32>,
     bytes: u64,
+    decoded_bytes: u64,
     read: Times,
     decode: Times,
     /// Of the samples that are being looked at.
@@ -122,6 +125,7 @@ impl Share {
             formats: BTreeMap::new(),
             sides: vec![0; SIDES],
             bytes: 0,
+            decoded_bytes: 0,
             read: Times::new(),
             decode: Times::new(),
             contents: Vec::new(),
@@ -141,6 +145,7 @@ impl Share {
         self.bytes += file.bytes;
         let Some(picture) = file.picture else { return };
         self.decode.add(file.decode);
+        self.decoded_bytes += file.bytes;
         self.contents.push(Content::new(file.hash, sample as u32));
         *self.formats.entry(picture.format).or_default() += 1;
         self.sides[picture.shorter.min(SIDES - 1)] += 1;
@@ -160,6 +165,7 @@ impl Share {
             *side += count;
         }
         self.bytes += other.bytes;
+        self.decoded_bytes += other.decoded_bytes;
         self.read.merge(&other.read);
         self.decode.merge(&other.decode);
     }
@@ -264,6 +270,7 @@ pub(super) fn scan(
         formats: all.formats,
         sides: all.sides,
         bytes: all.bytes,
+        decoded_bytes: all.decoded_bytes,
         read: all.read,
         decode: all.decode,
         wall,
