@@ -117,6 +117,9 @@ impl Sink for TensorBoard {
         let write = || -> std::io::Result<EventFile> {
             let mut file = EventFile::create(&path, time)?;
             if others {
+                // Twice: TensorBoard's reader in Python takes the first that it meets for the beginning of the
+                // first session, and voids nothing (plugin_event_accumulator.py).
+                file.restart(time, step)?;
                 file.restart(time, step)?;
             }
             if step == 0 {

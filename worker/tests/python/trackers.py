@@ -20,6 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 def tensorboard(folder):
     from tensorboard.backend.event_processing import event_accumulator, event_file_loader
+    from tensorboard.backend.event_processing import plugin_event_accumulator
+    from tensorboard.util import tensor_util
 
     everything = {"scalars": 0, "tensors": 0}
     reader = event_accumulator.EventAccumulator(folder, size_guidance=everything)
@@ -30,6 +32,14 @@ def tensorboard(folder):
         path = os.path.join(folder, name)
         events += sum(1 for _ in event_file_loader.LegacyEventFileLoader(path).Load())
     tags = reader.Tags()
+    # As TensorBoard itself reads where its data server is not installed.
+    plugin = plugin_event_accumulator.EventAccumulator(folder, tensor_size_guidance={"scalars": 0})
+    plugin.Reload()
+    for tag in tags["scalars"]:
+        shown = [
+            [event.step, tensor_util.make_ndarray(event.tensor_proto).item()] for event in plugin.Tensors(tag)
+        ]
+        assert shown == [[event.step, event.value] for event in reader.Scalars(tag)], (tag, shown)
     return {
         "scalars": {
             tag: [[event.step, event.value] for event in reader.Scalars(tag)] for tag in tags["scalars"]
