@@ -59,6 +59,38 @@ fn an_interrupted_call_goes_on_where_it_was() {
 }
 
 #[test]
+fn files_that_took_the_place_of_others_are_not_taken_for_what_was_unpacked() {
+    let this = Prepare::new("patch_camelyon");
+    let put = |x: &[u8]| {
+        this.put("camelyonpatch_level_2_split_valid_x.h5.gz", &gz(x));
+        this.put("camelyonpatch_level_2_split_valid_y.h5", b"no HDF5");
+    };
+    put(b"the wrong file");
+    let broken = this.fails();
+    assert!(broken.contains("valid_y.h5"), "{broken}");
+    let partial = this.dest().with_file_name("patch_camelyon.preparing");
+    let unpacked = partial.join("camelyonpatch_level_2_split_valid_x.h5");
+    assert_eq!(fs::read(&unpacked).expect("unpacked"), b"the wrong file");
+    // The same files: it goes on.
+    assert_eq!(this.fails(), broken);
+
+    put(b"the right file, which is longer");
+    insta::assert_snapshot!(this.fails(), @"error: [DIR]/data/patch_camelyon.preparing: an earlier call, which did not end, began it from a source with other images; remove it, and run this again");
+    fs::remove_dir_all(&partial).expect("removed");
+    assert_eq!(this.fails(), broken);
+    assert_eq!(
+        fs::read(&unpacked).expect("unpacked"),
+        b"the right file, which is longer"
+    );
+}
+
+fn gz(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).expect("packed");
+    packed.finish().expect("packed")
+}
+
+#[test]
 fn what_cannot_be_prepared_is_said_in_a_sentence() {
     let mut said = String::new();
     let mut say = |this: &Prepare| said += &(this.fails() + "\n");

@@ -4,11 +4,12 @@
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use flate2::read::GzDecoder;
 use hdf5_reader::{Hdf5File, OpenOptions, SliceInfo, SliceInfoElem};
 
-use super::{Item, Plan, PrepareError, Recipe, convert, write_whole};
+use super::{Item, Plan, PrepareError, Recipe, begin, convert, write_whole};
 
 pub(super) const SET: &str = "patch_camelyon";
 const CLASSES: [&str; 2] = ["no_tumor", "tumor"];
@@ -45,7 +46,7 @@ pub(super) fn write(
         };
         found.push((split, x, y));
     }
-    fs::create_dir_all(partial).map_err(|cause| PrepareError::io("make", partial, cause))?;
+    begin(partial, &state(&found)?)?;
     for (split, x, y) in found {
         let (x, y) = (unpacked(&x, partial)?, unpacked(&y, partial)?);
         made.extend(
@@ -145,6 +146,22 @@ fn file(source: &Path, split: &str, what: &str) -> Option<PathBuf> {
     [source.join(&name), source.join(name + ".gz")]
         .into_iter()
         .find(|path| path.is_file())
+}
+
+/// What tells the files from others, without reading their gigabytes: name, size and time of change.
+fn state(found: &[(&str, PathBuf, PathBuf)]) -> Result<String, PrepareError> {
+    let mut state = String::new();
+    for path in found.iter().flat_map(|(_, x, y)| [x, y]) {
+        let about = fs::metadata(path).map_err(|cause| PrepareError::io("read", path, cause))?;
+        let changed = about
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
+            .unwrap_or_default();
+        let name = path.file_name().unwrap_or_default().display();
+        state += &format!("{name}\n{}\n{}\n", about.len(), changed.as_nanos());
+    }
+    Ok(state)
 }
 
 /// The file itself, or unpacked into the folder that is being made.

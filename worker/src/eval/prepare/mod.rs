@@ -100,7 +100,11 @@ pub fn prepare(
         camelyon::write(recipe, source, &partial, progress)?
     } else {
         let plan = plan(recipe, source)?;
-        begin(&partial, &plan)?;
+        let items = plan.items.iter();
+        let items: String = items
+            .map(|item| format!("{}\n{}\n", item.image, item.dest))
+            .collect();
+        begin(&partial, &items)?;
         let found_written = write(recipe, source, &plan.items, &partial, progress)?;
         for (split, images) in &plan.lists {
             write_list(&partial, split, images)?;
@@ -153,14 +157,10 @@ fn partial(dest: &Path) -> Result<PathBuf, PrepareError> {
 }
 
 /// Makes the folder, or goes on in the one that an earlier call left; but not if that one wrote other images,
-/// which would stay among these.
-fn begin(partial: &Path, plan: &Plan) -> Result<(), PrepareError> {
+/// which would stay among these: `images` says which they are.
+fn begin(partial: &Path, images: &str) -> Result<(), PrepareError> {
     fs::create_dir_all(partial).map_err(|cause| PrepareError::io("make", partial, cause))?;
-    let mut digest = Sha256::new();
-    for item in &plan.items {
-        digest.update(format!("{}\n{}\n", item.image, item.dest));
-    }
-    let digest = format!("{:x}", digest.finalize());
+    let digest = format!("{:x}", Sha256::digest(images));
     let file = partial.join(PLAN);
     match fs::read_to_string(&file) {
         Ok(earlier) if earlier == digest => Ok(()),
