@@ -21,7 +21,7 @@ fn pictures_and_operations_are_the_recorded_ones() {
 
 use rocket_common::experiment::Augment;
 use rocket_worker::image::{
-    DecodeError, ImageViews, Need, Picture, Recipe, ViewsError, decode, decode_part,
+    DecodeError, ImageViews, Need, Picture, Recipe, ViewsError, decode, decode_part, ends_early,
     eval_transform, sample_crop,
 };
 use rocket_worker::random::{Purpose, Stream};
@@ -98,6 +98,45 @@ fn files_that_end_early_keep_what_they_hold() {
     }
     let bytes = std::fs::read(folder.join("tiny.png")).unwrap();
     assert_eq!(eval_transform(&bytes, 32).unwrap().len(), 3 * 32 * 32);
+}
+
+#[test]
+fn the_first_frame_of_a_gif_is_drawn_where_it_belongs() {
+    let gif = |screen: [u8; 2], at: [u8; 2], control: &[u8]| {
+        let [width, height] = screen;
+        let [left, top] = at;
+        // Four grays, of which the second is said to be the background; two pixels, of the colours 1 and 2.
+        [
+            b"GIF89a".as_slice(),
+            &[width, 0, height, 0, 0x81, 1, 0],
+            &[10, 10, 10, 20, 20, 20, 30, 30, 30, 40, 40, 40],
+            control,
+            &[b',', left, 0, top, 0, 2, 0, 1, 0, 0],
+            &[2, 2, 0x8c, 0x0a, 0, b';'],
+        ]
+        .concat()
+    };
+    let grays = |bytes: &[u8]| {
+        let picture = decode(bytes).unwrap();
+        let grays: Vec<u8> = picture.data.chunks(3).map(|pixel| pixel[0]).collect();
+        (picture.width, picture.height, grays)
+    };
+    // Screens that are smaller than the frame, and none.
+    for screen in [[1, 1], [0, 0]] {
+        assert_eq!(grays(&gif(screen, [0, 0], b"")), (2, 1, vec![20, 30]));
+    }
+    assert_eq!(grays(&gif([1, 1], [1, 0], b"")), (3, 1, vec![10, 20, 30]));
+    // The rest has the first colour, or the transparent one.
+    let part = gif([3, 2], [1, 1], b"");
+    assert_eq!(grays(&part), (3, 2, vec![10, 10, 10, 10, 20, 30]));
+    let transparent = gif([3, 2], [1, 1], b"!\xf9\x04\x01\0\0\x03\0");
+    assert_eq!(grays(&transparent), (3, 2, vec![40, 40, 40, 40, 20, 30]));
+    // Ends early: the block of data is not all there, or there is none; or the frame does not begin.
+    for length in [part.len() - 3, part.len() - 5] {
+        assert!(ends_early(&part[..length]));
+        assert_eq!(grays(&part[..length]), (3, 2, vec![10; 6]));
+    }
+    assert!(decode(&part[..part.len() - 6]).is_err());
 }
 
 /// Headers of pictures of `side` x `side` pixels, and nothing behind them.

@@ -2,12 +2,12 @@
 //! dropped and not blended, 16-bit colour loses its low byte, 16-bit gray is clipped at 255, and
 //! files that end early keep what they hold.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
 use png::{BitDepth, ColorType};
 
 use super::guard::guarded;
-use super::whole::Format;
+use super::whole::{Format, whole_blocks};
 use super::{Picture, jpeg, others};
 
 /// Why bytes are no picture.
@@ -175,34 +175,54 @@ fn decode_gif(
     };
     let mut options = gif::DecodeOptions::new();
     options.set_color_output(gif::ColorOutput::Indexed);
-    let mut decoder = options.read_info(Cursor::new(bytes)).map_err(broken)?;
+    // A block that is not all there is not decoded; with an end in its place the frame has a beginning.
+    let blocks = whole_blocks(bytes).chain(&[0u8][..]);
+    let mut decoder = options.read_info(blocks).map_err(broken)?;
     let (width, height) = (usize::from(decoder.width()), usize::from(decoder.height()));
-    check_size(width, height)?;
-    need(width, height);
-    let global = decoder.global_palette().map(<[u8]>::to_vec);
-    let background = decoder.bg_color().unwrap_or(0);
+    check_size(width.max(1), height.max(1))?;
     let frame = decoder
-        .read_next_frame()
+        .next_frame_info()
         .map_err(broken)?
         .ok_or_else(|| DecodeError::Broken {
             format: "GIF",
             cause: "it holds no frame".into(),
         })?;
-    let palette = frame.palette.clone().or(global).unwrap_or_default();
-    let color = |index: usize| palette.get(index * 3..index * 3 + 3);
-    let mut picture = Picture::black(width, height);
-    if let Some(color) = color(background) {
-        for pixel in picture.data.chunks_exact_mut(3) {
-            pixel.copy_from_slice(color);
-        }
-    }
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (columns, rows) = (usize::from(frame.width), usize::from(frame.height));
-    for y in 0..rows.min(height.saturating_sub(top)) {
-        for x in 0..columns.min(width.saturating_sub(left)) {
-            let index = frame.buffer.get(y * columns + x).copied().unwrap_or(0);
-            let to = ((top + y) * width + left + x) * 3;
-            picture.data[to..to + 3].copy_from_slice(color(usize::from(index)).unwrap_or(&[0; 3]));
+    let (interlaced, fill) = (frame.interlaced, frame.transparent.unwrap_or(0));
+    // The screen grows to hold its frame.
+    let (width, height) = (width.max(left + columns), height.max(top + rows));
+    check_size(width, height)?;
+    need(width, height);
+    let palette = decoder.palette().map_err(broken)?.to_vec();
+    let color = |index: u8| {
+        let at = usize::from(index) * 3;
+        palette.get(at..at + 3).unwrap_or(&[0; 3])
+    };
+    let mut picture = Picture::black(width, height);
+    for pixel in picture.data.chunks_exact_mut(3) {
+        pixel.copy_from_slice(color(fill));
+    }
+    let passes: &[(usize, usize)] = match (columns, interlaced) {
+        (0, _) => &[],
+        (_, true) => &[(0, 8), (4, 8), (2, 4), (1, 2)],
+        (_, false) => &[(0, 1)],
+    };
+    let mut line = vec![0; columns];
+    for y in passes
+        .iter()
+        .flat_map(|&(first, step)| (first..rows).step_by(step))
+    {
+        line.fill(fill);
+        let whole = matches!(decoder.fill_buffer(&mut line), Ok(true));
+        let to = ((top + y) * width + left) * 3;
+        let pixels = picture.data[to..to + columns * 3].chunks_exact_mut(3);
+        for (pixel, &index) in pixels.zip(&line) {
+            pixel.copy_from_slice(color(index));
+        }
+        if !whole {
+            tracing::debug!("GIF data ends early");
+            break;
         }
     }
     Ok(picture)

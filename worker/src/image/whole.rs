@@ -78,7 +78,7 @@ pub fn ends_early(bytes: &[u8]) -> bool {
     let whole = match Format::of(bytes) {
         Some(Format::Jpeg) => jpeg(bytes),
         Some(Format::Png) => png(bytes),
-        Some(Format::Gif) => gif(bytes),
+        Some(Format::Gif) => gif(bytes).is_ok(),
         Some(Format::WebP) => {
             let length = little_endian(bytes, 4).unwrap_or(u32::MAX);
             // The length counts what follows it, to an even number.
@@ -141,8 +141,17 @@ fn png(bytes: &[u8]) -> bool {
     }
 }
 
-/// Blocks up to the end of the first image, which is the one that is used (GIF89a, appendix B).
-fn gif(bytes: &[u8]) -> bool {
+/// A GIF without a block at its end that is not all there; it is left out by Pillow too.
+pub(super) fn whole_blocks(bytes: &[u8]) -> &[u8] {
+    match gif(bytes) {
+        Ok(()) => bytes,
+        Err(part) => &bytes[..bytes.len() - part.len()],
+    }
+}
+
+/// Blocks up to the end of the first image, which is the one that is used (GIF89a, appendix B); or, where
+/// they end early, the part of a block that is there.
+fn gif(bytes: &[u8]) -> Result<(), &[u8]> {
     let table = |flags: u8| {
         if flags & 0x80 == 0 {
             0
@@ -151,7 +160,7 @@ fn gif(bytes: &[u8]) -> bool {
         }
     };
     let Some(&flags) = bytes.get(10) else {
-        return false;
+        return Err(&[]);
     };
     let mut rest = bytes.get(13 + table(flags)..).unwrap_or_default();
     loop {
@@ -164,13 +173,13 @@ fn gif(bytes: &[u8]) -> bool {
                 // Position and size, flags, the table, the width of codes.
                 rest = match descriptor.get(9 + table(descriptor[8]) + 1..) {
                     Some(after) => after,
-                    None => return false,
+                    None => return Err(&[]),
                 };
                 true
             }
             // An end without an image is the decoder's matter.
-            [0x3B, ..] => return true,
-            _ => return false,
+            [0x3B, ..] => return Ok(()),
+            _ => return Err(&[]),
         };
         loop {
             match rest {
@@ -180,13 +189,13 @@ fn gif(bytes: &[u8]) -> bool {
                 }
                 [length, after @ ..] => match after.get(usize::from(*length)..) {
                     Some(after) => rest = after,
-                    None => return false,
+                    None => return Err(rest),
                 },
-                [] => return false,
+                [] => return Err(&[]),
             }
         }
         if image {
-            return true;
+            return Ok(());
         }
     }
 }

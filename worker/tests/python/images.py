@@ -8,6 +8,7 @@ writes the files, for each NAME.rgb with its bytes as [height, width, 3], and li
 
 import io
 import json
+import struct
 import sys
 from pathlib import Path
 
@@ -45,6 +46,25 @@ def with_alpha(image):
     image = image.convert("RGBA")
     image.putalpha(Image.fromarray(slope, "L"))
     return image
+
+
+def placed(data, screen, at, transparent=None):
+    """The bytes of a GIF as Pillow writes it, on another screen, with another background than colour 0."""
+    flags = data[10]
+    palette = 3 << ((flags & 7) + 1)
+    control = b"" if transparent is None else bytes([0x21, 0xF9, 4, 1, 0, 0, transparent, 0])
+    frame = data.index(b",", 13 + palette)
+    size = data[frame + 5 : frame + 9]
+    return b"".join(
+        (
+            struct.pack("<6sHHBBB", b"GIF89a", *screen, flags, 3, 0),
+            data[13 : 13 + palette],
+            control,
+            struct.pack("<cHH", b",", *at),
+            size,
+            data[frame + 9 :],
+        )
+    )
 
 
 def files():
@@ -88,6 +108,18 @@ def files():
     yield "P_lines.gif", encoded(palette, "GIF", interlace=0)
     yield "P_transparent.gif", encoded(palette, "GIF", transparency=5)
     yield "frames.gif", encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
+
+    for name, interlace in (("P", 1), ("P_lines", 0)):
+        data = encoded(palette, "GIF", interlace=interlace)
+        for share in (1, 2, 3, 4):
+            yield f"{name}_ends_early{share}.gif", data[: len(data) * share // 5]
+        yield f"{name}_small_screen.gif", placed(data, (48, 40), (0, 0))
+        yield f"{name}_off_screen.gif", placed(data, (48, 140), (20, 30))
+        yield f"{name}_no_screen.gif", placed(data, (0, 0), (0, 0))
+        yield f"{name}_part.gif", placed(data, (200, 150), (11, 7))
+        yield f"{name}_part_transparent.gif", placed(data, (200, 150), (11, 7), 5)
+        cut = placed(data, (200, 150), (11, 7), 5)
+        yield f"{name}_part_transparent_ends_early.gif", cut[: len(cut) // 2]
 
     for quality in (10, 60, 95):
         yield f"quality{quality}.webp", encoded(image, "WEBP", quality=quality)
