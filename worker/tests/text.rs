@@ -55,6 +55,20 @@ fn html_is_replaced_as_python_does() {
 }
 
 #[test]
+fn colours_of_a_terminal_are_removed_as_ftfy_does() {
+    let cases = [
+        ("\x1b[31mred\x1b[0m fish", "red fish"),
+        ("\x1b[1;36;44mblue\x1b[m sea\x1b[2J", "blue sea"),
+        ("two\x1b\x1b[0m[31mone", "two[31mone"),
+        ("\x1b[31 \x1b]x [0m", "[31 ]x [0m"),
+        ("\x1b[31mÄ°zmir\x1b[0m &amp; sea", "i\u{307}zmir & sea"),
+    ];
+    for (text, want) in cases {
+        assert_eq!(clean(text), want, "{text:?}");
+    }
+}
+
+#[test]
 fn long_captions_keep_their_end() {
     let tokenizer = Tokenizer::new();
     let row = tokenizer.row(&"dog ".repeat(200));
