@@ -69,6 +69,26 @@ fn colours_of_a_terminal_are_removed_as_ftfy_does() {
 }
 
 #[test]
+fn mojibake_is_read_again_beside_other_scripts() {
+    // As ftfy 6.3.1 gives them.
+    let cases = [
+        ("Ä°zmir 🌊", "i\u{307}zmir 🌊"),
+        ("Ä°zmir őr", "i\u{307}zmir őr"),
+        ("5 µm Ä°zmir", "5 µm i\u{307}zmir"),
+        ("Ä°zmir, Ä°stanbul ő", "i\u{307}zmir, i\u{307}stanbul ő"),
+        ("🌊 Å° Ã±", "🌊 ű ñ"),
+        // Nothing is meant but what is there.
+        ("İstanbul 20°C 🌊", "i\u{307}stanbul 20°c 🌊"),
+        ("Crème brûlée, N° 5 ő", "crème brûlée, n° 5 ő"),
+        ("É ° ő", "é ° ő"),
+        ("ŁÉ° ő", "łé° ő"),
+    ];
+    for (text, want) in cases {
+        assert_eq!(clean(text), want, "{text:?}");
+    }
+}
+
+#[test]
 fn long_captions_keep_their_end() {
     let tokenizer = Tokenizer::new();
     let row = tokenizer.row(&"dog ".repeat(200));
