@@ -22,9 +22,12 @@ pub use source::Source;
 pub(crate) use tree::{Entry, entry_at as entry, ids};
 pub use tree::{Mode, Pinned, contains, create};
 
+use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use git2::{Oid, Repository};
+use git2::{ErrorCode, Oid, Repository};
+use rocket_common::atomic;
 use rocket_common::error::{Error, Result};
 use rocket_common::exit::ExitKind;
 
@@ -33,6 +36,9 @@ pub const EXPERIMENT_PATH: &str = ".rocket/experiment.yaml";
 
 /// Name of the bare repository under the runs root.
 pub const STORE: &str = "pins.git";
+
+/// How long a ref may be locked by others: writing one takes milliseconds, on a network disk a second.
+const LOCKED_AT_MOST: Duration = Duration::from_secs(10);
 
 /// The ref of a run.
 #[must_use]
@@ -59,11 +65,9 @@ pub fn publish(source: &Source, pinned: &Pinned, run_id: &str, store: &Path) -> 
     let bare = open_or_init(store)?;
     copy_objects(source.repository(), &bare, pinned.commit)
         .map_err(|error| git_error(&doing, &error))?;
-    bare.reference(&name, pinned.commit, true, "rocket submit")
+    point(&bare, &name, pinned.commit, "rocket submit")
         .map_err(|error| git_error(&doing, &error))?;
-    source
-        .repository()
-        .reference(&name, pinned.commit, true, "rocket submit")
+    point(source.repository(), &name, pinned.commit, "rocket submit")
         .map_err(|error| git_error(&format!("write {name} to your repository"), &error))?;
     Ok(())
 }
@@ -77,13 +81,37 @@ pub(crate) fn publish_again(store: &Path, commit: &str, run_id: &str) -> Result<
     let write = || -> Result<(), git2::Error> {
         let bare = Repository::open_bare(store)?;
         let commit = bare.find_commit(Oid::from_str(commit)?)?;
-        bare.reference(&name, commit.id(), true, "rocket eval")?;
-        Ok(())
+        point(&bare, &name, commit.id(), "rocket eval")
     };
     write().map_err(|error| {
         git_error(&format!("write {name} to '{}'", store.display()), &error)
             .with_kind(ExitKind::Pin)
     })
+}
+
+/// Points a ref to a commit. Git locks a ref while it is written, and two who ask for one evaluation at the
+/// same moment write the same: who comes second waits.
+fn point(repo: &Repository, name: &str, commit: Oid, why: &str) -> Result<(), git2::Error> {
+    let begun = Instant::now();
+    loop {
+        match repo.reference(name, commit, true, why) {
+            Err(error) if error.code() == ErrorCode::Locked => {
+                if repo.refname_to_id(name).is_ok_and(|id| id == commit) {
+                    return Ok(());
+                }
+                if begun.elapsed() > LOCKED_AT_MOST {
+                    let message = format!(
+                        "{}; it stays so for {} s: if no git is at work there, remove that file",
+                        error.message().trim_end_matches([':', ' ']),
+                        LOCKED_AT_MOST.as_secs(),
+                    );
+                    return Err(git2::Error::new(error.code(), error.class(), message));
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done.map(drop),
+        }
+    }
 }
 
 /// Whether what [`publish`] wrote is there.
@@ -141,23 +169,35 @@ pub(crate) fn fetch(place: &Path, source: &Source, commit: Oid, name: Option<&st
     }
     copy_objects(&other, repo, commit).map_err(failed)?;
     if let Some(name) = name {
-        repo.reference(name, commit, true, "rocket")
-            .map_err(failed)?;
+        point(repo, name, commit, "rocket").map_err(failed)?;
     }
     Ok(())
 }
 
+/// The store, which is there whole or not at all, whoever else makes it at the same moment.
 fn open_or_init(store: &Path) -> Result<Repository> {
-    if store.join("HEAD").exists() {
-        return Repository::open_bare(store)
-            .map_err(|error| git_error(&format!("open '{}'", store.display()), &error));
+    if !store.join("HEAD").exists() {
+        let root = store.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(root).map_err(|error| Error::io("make", root, error))?;
+        let aside = root.join(format!(".{STORE}-{}", atomic::unique()));
+        let made = Repository::init_bare(&aside).map_err(|error| {
+            git_error(
+                &format!("make the store of pins '{}'", store.display()),
+                &error,
+            )
+        });
+        let moved = made.and_then(|_| {
+            fs::rename(&aside, store).map_err(|error| Error::io("make", store, error))
+        });
+        if let Err(error) = moved {
+            let _ = fs::remove_dir_all(&aside);
+            if !store.join("HEAD").exists() {
+                return Err(error);
+            }
+        }
     }
-    Repository::init_bare(store).map_err(|error| {
-        git_error(
-            &format!("make the store of pins '{}'", store.display()),
-            &error,
-        )
-    })
+    Repository::open_bare(store)
+        .map_err(|error| git_error(&format!("open '{}'", store.display()), &error))
 }
 
 /// Copies a commit and what it reaches, less what the store's own refs already reach, as one pack.
@@ -218,7 +258,80 @@ fn pack(
 
 fn append_shallow(to: &Repository, commit: Oid) -> Result<(), git2::Error> {
     let path = to.path().join("shallow");
-    let mut lines = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut lines = fs::read_to_string(&path).unwrap_or_default();
     lines.push_str(&format!("{commit}\n"));
-    std::fs::write(&path, lines).map_err(|error| git2::Error::from_str(&error.to_string()))
+    fs::write(&path, lines).map_err(|error| git2::Error::from_str(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use git2::Signature;
+
+    use super::*;
+
+    fn committed(dir: &Path) -> (Repository, Oid) {
+        let repo = open_or_init(dir).unwrap();
+        let who = Signature::now("A", "a@example.org").unwrap();
+        let tree = repo.treebuilder(None).unwrap().write().unwrap();
+        let tree = repo.find_tree(tree).unwrap();
+        let commit = repo.commit(None, &who, &who, "one", &tree, &[]).unwrap();
+        drop(tree);
+        (repo, commit)
+    }
+
+    #[test]
+    fn a_ref_that_others_write_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join(STORE);
+        let (repo, commit) = committed(&store);
+        let lock = store.join("refs/rocket/eval-a-1.lock");
+        fs::create_dir_all(lock.parent().unwrap()).unwrap();
+        fs::write(&lock, "").unwrap();
+        let other = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(300));
+            fs::remove_file(lock).unwrap();
+        });
+        publish_again(&store, &commit.to_string(), "eval-a-1").unwrap();
+        other.join().unwrap();
+        assert_eq!(repo.refname_to_id("refs/rocket/eval-a-1").unwrap(), commit);
+    }
+
+    #[test]
+    fn many_point_one_ref_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join(STORE);
+        let (_, commit) = committed(&store);
+        let commit = &commit.to_string();
+        for round in 0..20 {
+            let id = &format!("eval-a-{round}");
+            thread::scope(|scope| {
+                let all: Vec<_> = (0..8)
+                    .map(|_| scope.spawn(|| publish_again(&store, commit, id)))
+                    .collect();
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn the_store_is_made_once_whoever_makes_it() {
+        for _ in 0..20 {
+            let dir = tempfile::tempdir().unwrap();
+            let store = dir.path().join("runs").join(STORE);
+            thread::scope(|scope| {
+                let all: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| open_or_init(&store).map(drop)))
+                    .collect();
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            let left = fs::read_dir(store.parent().unwrap()).unwrap().count();
+            assert_eq!(left, 1);
+        }
+    }
 }
