@@ -140,7 +140,10 @@ impl Directory {
         offsets.sort_unstable();
         for entry in &mut entries {
             let next = offsets.partition_point(|&offset| offset <= entry.offset);
-            let next = offsets.get(next).copied().unwrap_or(self.start);
+            // A member that says that it lies behind the directory gives the others no room there.
+            let next = offsets
+                .get(next)
+                .map_or(self.start, |&next| next.min(self.start));
             entry.room = next.saturating_sub(entry.offset);
         }
         Ok(entries)

@@ -74,17 +74,13 @@ fn opcodes(bytes: &[u8]) -> Vec<Range<usize>> {
     cut(bytes, starts.collect())
 }
 
-/// Reads all that can be read of a pickle.
+/// Reads the first values of a pickle, in which a list may hold itself many times.
 fn walk(pickle: &Pickle<'_>) -> String {
     let root = pickle.root();
     let mut said = String::new();
     let mut todo = vec![root];
-    let mut seen = 0;
+    let mut left = 500;
     while let Some(node) = todo.pop() {
-        seen += 1;
-        if seen > 500 {
-            break;
-        }
         let kind = match pickle.value(node) {
             Value::Text(_) | Value::OwnedText(_) => "text",
             Value::Sequence(_) => "list",
@@ -97,9 +93,12 @@ fn walk(pickle: &Pickle<'_>) -> String {
             said.push_str(kind);
         }
         black_box((pickle.text(node), pickle.get(node, "captions")));
-        todo.extend(pickle.items(node).unwrap_or_default());
+        let items = pickle.items(node).unwrap_or_default();
         let pairs = pickle.pairs(node).unwrap_or_default();
-        todo.extend(pairs.iter().flat_map(|&(key, value)| [key, value]));
+        let pairs = pairs.iter().flat_map(|&(key, value)| [key, value]);
+        let before = todo.len();
+        todo.extend(items.iter().copied().chain(pairs).take(left));
+        left -= todo.len() - before;
     }
     said
 }
