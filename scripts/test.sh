@@ -36,8 +36,24 @@ summary() {
     [ "$failed" = 0 ]
 }
 
+# Dependencies with their features, by the kinds of edges that count.
+tree() {
+    cargo tree --locked --workspace --prefix none --format '{p} {f}' --edges "$1" | sed 's/ (\*)$//' | sort -u
+}
+
+# What tests ask of a dependency beyond what the programs do would have all that uses it compiled twice.
+features() {
+    local build test differ
+    build=$(tree normal,build) && test=$(tree normal,build,dev) || return
+    differ=$(comm -23 <(printf '%s\n' "$build") <(printf '%s\n' "$test"))
+    [ -z "$differ" ] && return
+    printf 'error: tests ask other features of these than a build does; see tests/Cargo.toml:\n%s\n' "$differ" >&2
+    return 1
+}
+
 part setup scripts/setup.sh || { summary; exit 1; }
 part format cargo fmt --all --check
+part features features
 part clippy cargo clippy --release --locked --workspace --all-targets -- -D warnings
 if [ "${1:-}" = check ]; then
     summary
