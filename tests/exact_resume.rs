@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -54,9 +56,7 @@ fn pid_of_supervisor(run: &Path) -> i32 {
 }
 
 fn kill(pid: i32) {
-    let done = std::process::Command::new("kill")
-        .args(["-9", &pid.to_string()])
-        .status();
+    let done = Command::new("kill").args(["-9", &pid.to_string()]).status();
     assert!(
         done.expect("kill starts").success(),
         "process {pid} was gone already"
@@ -146,22 +146,46 @@ fn interruptions_leave_no_trace_in_the_numbers() {
 #[test]
 fn a_score_reaches_the_checkpoint_that_was_saved_before_its_evaluation() {
     let project = Project::new(4);
-    // So many drawings that the evaluation can be interrupted.
-    for class in fs::read_dir(project.path().join("data/shapes/test")).expect("classes") {
-        let class = class.expect("a class").path();
-        for copy in 1..400 {
+    let classes = fs::read_dir(project.path().join("data/shapes/test")).expect("classes");
+    let mut classes: Vec<PathBuf> = classes
+        .map(|class| class.expect("a class").path())
+        .collect();
+    classes.sort();
+    // More than one batch, so that there is something to leave out.
+    for class in &classes {
+        for copy in 1..100 {
             fs::hard_link(class.join("0.png"), class.join(format!("{copy}.png"))).expect("linked");
         }
     }
+    let drawing = classes[0].join("0.png");
+    let bytes = fs::read(&drawing).expect("a drawing");
+    let whole = project.path().join("whole.png");
+    fs::rename(&drawing, &whole).expect("renamed");
+    // The evaluation waits for its first drawing until somebody writes it.
+    let made = Command::new("mkfifo").arg(&drawing).status();
+    assert!(made.expect("mkfifo starts").success());
     let run = project.submit(&["eval.datasets=[shapes]", "train.keep_best=1"]);
     let dir = run_dir(&project, &run);
-    let beat = dir.join("attempts/000/ranks/0.beat.json");
-    let start = std::time::Instant::now();
-    while !fs::read_to_string(&beat).is_ok_and(|beat| beat.contains(r#""evaluating""#)) {
-        assert!(start.elapsed() < Duration::from_secs(60), "no evaluation");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let attempt = dir.join("attempts/000");
+    let wait = |what: &str, file: &str, word: &str| {
+        let start = std::time::Instant::now();
+        while !fs::read_to_string(attempt.join(file)).is_ok_and(|text| text.contains(word)) {
+            assert!(start.elapsed() < Duration::from_secs(60), "no {what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait("evaluation", "ranks/0.beat.json", r#""evaluating""#);
     project.rocket(&["preempt", &run]).ok();
+    wait("stop", "control.json", r#""preempted""#);
+    // A rank looks there four times in a second.
+    std::thread::sleep(Duration::from_secs(2));
+    let mut pipe = fs::OpenOptions::new()
+        .write(true)
+        .open(&drawing)
+        .expect("a reader");
+    fs::rename(&whole, &drawing).expect("renamed");
+    pipe.write_all(&bytes).expect("written");
+    drop(pipe);
     project.finished(&run);
     assert_eq!(project.status(&run)["resumptions"], 1, "it was interrupted");
     let manifest = fs::read(dir.join("checkpoints/step-00000004/manifest.json"));
