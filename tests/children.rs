@@ -173,6 +173,7 @@ fn byolip() {
             "train.update_freq=2",
             "train.accumulate=exact",
             "train.checkpoint_grad=true",
+            "train.checkpoint_segments=100",
         ],
         "siamlip_loss",
     );

@@ -198,6 +198,10 @@ fn exact_with_batch_norm_in_the_heads() {
 #[test]
 fn exact_with_recomputed_activations() {
     exact_equals_the_whole(&["train.checkpoint_grad=true"]);
+    exact_equals_the_whole(&[
+        "train.checkpoint_grad=true",
+        "train.checkpoint_segments=100",
+    ]);
 }
 
 #[test]

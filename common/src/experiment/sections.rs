@@ -557,9 +557,9 @@ pub struct Train {
     /// On a GPU, only operations that give the same bits every time: needed there for a resumed run to equal
     /// an uninterrupted one to the bit. The CPU's always do.
     pub deterministic: bool,
-    /// Recompute activations in backward.
+    /// Recompute activations in backward: the vision tower's blocks, if no key below says otherwise.
     pub checkpoint_grad: bool,
-    /// With `checkpoint_grad`: segments that each tower is cut into, instead of one per block.
+    /// With `checkpoint_grad`: segments that each of both towers is cut into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_segments: Option<u64>,
     /// With `checkpoint_grad`: bytes that kept activations may take per rank; as few blocks are recomputed as

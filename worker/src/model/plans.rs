@@ -16,10 +16,8 @@ impl Model {
     ) -> Result<([Plan; 2], Option<CheckpointReport>)> {
         let (budget, bytes) = match self.checkpoint {
             Checkpoint::Keep => return Ok(([Plan::Keep, Plan::Keep], None)),
-            Checkpoint::EveryBlock => {
-                let every = || Plan::Blocks(Vec::new());
-                return Ok(([every(), every()], None));
-            }
+            // As the original, which keeps the text tower's.
+            Checkpoint::Vision => return Ok(([Plan::Blocks(Vec::new()), Plan::Keep], None)),
             Checkpoint::Segments(count) => {
                 return Ok(([Plan::Segments(count), Plan::Segments(count)], None));
             }

@@ -123,8 +123,8 @@ impl Cost {
 pub(super) enum Checkpoint {
     /// Keep all activations.
     Keep,
-    /// Run every block again, by itself.
-    EveryBlock,
+    /// Run every block of the vision tower again, by itself.
+    Vision,
     /// Cut each tower into this many segments.
     Segments(usize),
     /// Run as few blocks again as fit into a budget of bytes.
@@ -142,7 +142,7 @@ impl Checkpoint {
                 budget,
                 element_bytes: options.kind.elt_size_in_bytes() as u64,
             },
-            (None, None) => Self::EveryBlock,
+            (None, None) => Self::Vision,
         }
     }
 }

@@ -248,6 +248,7 @@ fn dropout_reaches_augmented_captions_alone_and_repeats_under_checkpointing() {
         noisy.clone(),
         Options {
             checkpoint_grad: true,
+            checkpoint_segments: Some(2),
             ..noisy
         },
     ]
