@@ -2,7 +2,9 @@
 
 Both sides get the same experiment and the same batches, and compute with the same libtorch and threads. Where memory
 holds both, they take turns step by step, and a ratio is the median over the rounds of each round's: the speed of a
-shared machine drifts by tens of per cent within minutes. Elsewhere they take turns process by process.
+shared machine drifts by tens of per cent within minutes. How fast a process is also depends on where its memory
+happened to lie when it began, by up to a fifth of large steps, so all begin anew every few rounds, each time in another
+order. Elsewhere they take turns process by process.
 """
 
 import json
@@ -30,13 +32,15 @@ class Size:
     threads: int
     warmup: int
     rounds: int
+    # Rounds after which the processes begin anew.
+    lasting: int = 1
     apart: bool = False
     # Of one process, where they are apart.
     steps: int = 1
 
 
-SMALL = Size(threads=1, warmup=3, rounds=30)
-LARGE = Size(threads=2, warmup=1, rounds=7)
+SMALL = Size(threads=1, warmup=3, rounds=30, lasting=10)
+LARGE = Size(threads=2, warmup=1, rounds=10, lasting=2)
 HUGE = Size(threads=2, warmup=1, rounds=3, apart=True)
 
 
@@ -94,22 +98,26 @@ class Paced:
 
 
 def together(sides, size, rounds):
-    """Figures of each side by round, in turn step by step."""
+    """Seconds of each side by round, in turn step by step, and the peak of each start."""
     threads = ["--threads", size.threads]
-    programs = {name: Paced([*command, *threads]) for name, command in sides.items()}
-    for program in programs.values():
-        for _ in range(size.warmup):
-            program.step()
-    figures = {name: [] for name in sides}
-    for _ in range(rounds):
+    seconds = {name: [] for name in sides}
+    peaks = {name: [] for name in sides}
+    order = list(sides)
+    for first in range(0, rounds, size.lasting):
+        programs = {name: Paced([*sides[name], *threads]) for name in order}
+        for program in programs.values():
+            for _ in range(size.warmup):
+                program.step()
+        figures = {}
+        for _ in range(min(size.lasting, rounds - first)):
+            for name, program in programs.items():
+                figures[name] = program.step()
+                seconds[name].append(figures[name]["seconds"])
         for name, program in programs.items():
-            figures[name].append(program.step())
-    for program in programs.values():
-        program.end()
-    return {
-        name: ([figure["seconds"] for figure in of], [figure["peak_bytes"] for figure in of[-1:]])
-        for name, of in figures.items()
-    }
+            program.end()
+            peaks[name].append(figures[name]["peak_bytes"])
+        order = [*order[1:], order[0]]
+    return {name: (seconds[name], peaks[name]) for name in sides}
 
 
 def apart(sides, size, rounds):
