@@ -176,24 +176,26 @@ pub(crate) fn fetch(place: &Path, source: &Source, commit: Oid, name: Option<&st
 
 /// The store, which is there whole or not at all, whoever else makes it at the same moment.
 fn open_or_init(store: &Path) -> Result<Repository> {
-    if !store.join("HEAD").exists() {
-        let root = store.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(root).map_err(|error| Error::io("make", root, error))?;
-        let aside = root.join(format!(".{STORE}-{}", atomic::unique()));
-        let made = Repository::init_bare(&aside).map_err(|error| {
+    let made = |at: &Path| {
+        Repository::init_bare(at).map(drop).map_err(|error| {
             git_error(
                 &format!("make the store of pins '{}'", store.display()),
                 &error,
             )
-        });
-        let moved = made.and_then(|_| {
-            fs::rename(&aside, store).map_err(|error| Error::io("make", store, error))
-        });
-        if let Err(error) = moved {
+        })
+    };
+    let whole = || store.join("HEAD").exists();
+    if !whole() {
+        let root = store.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(root).map_err(|error| Error::io("make", root, error))?;
+        let aside = root.join(format!(".{STORE}-{}", atomic::unique()));
+        let moved = made(&aside).map(|()| fs::rename(&aside, store).is_ok());
+        if !matches!(moved, Ok(true)) {
             let _ = fs::remove_dir_all(&aside);
-            if !store.join("HEAD").exists() {
-                return Err(error);
-            }
+        }
+        // Nobody else makes it in place: what is there without a HEAD was left half-made.
+        if !moved? && !whole() {
+            made(store)?;
         }
     }
     Repository::open_bare(store)
@@ -315,6 +317,15 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn a_store_that_was_left_half_made_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join(STORE);
+        fs::create_dir_all(store.join("objects/pack")).unwrap();
+        committed(&store);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
