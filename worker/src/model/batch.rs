@@ -31,6 +31,11 @@ impl Batch {
         }
     }
 
+    /// The images of all views, the weak one first.
+    pub(super) fn views(&self) -> impl Iterator<Item = &Tensor> {
+        std::iter::once(&self.image_global).chain(&self.images_local)
+    }
+
     /// The same batch on a device. To a GPU the copies go from pinned memory, beside what it computes.
     ///
     /// # Errors

@@ -310,22 +310,23 @@ impl Model {
         self.child.targets(features, Pass::TRAIN)
     }
 
-    /// Image features of the weak view, then of the strong ones. A tower with batch norms takes view
-    /// after view, as each has statistics of its own; any other takes them as one batch.
-    fn encode_views(&self, batch: &Batch, pass: Pass, plan: &Plan) -> Result<Vec<Tensor>> {
-        let all = || std::iter::once(&batch.image_global).chain(&batch.images_local);
+    /// Whether the views of a batch go through the vision tower as one. A tower with batch norms takes
+    /// view after view, as each has statistics of its own, and so does any for views of several sizes.
+    pub(super) fn joins(&self, batch: &Batch) -> bool {
         let size = batch.image_global.size();
-        let alike = all().all(|image| image.size() == size);
-        if self.num_augs == 0 || self.vision_size.mixes_samples() || !alike {
-            return all()
-                .map(|image| self.vision.forward(image, pass, plan))
-                .collect();
+        let alike = batch.views().all(|image| image.size() == size);
+        self.num_augs > 0 && !self.vision_size.mixes_samples() && alike
+    }
+
+    /// Image features of the weak view, then of the strong ones.
+    fn encode_views(&self, batch: &Batch, pass: Pass, plan: &Plan) -> Result<Vec<Tensor>> {
+        if !self.joins(batch) {
+            let features = |image| self.vision.forward(image, pass, plan);
+            return batch.views().map(features).collect();
         }
-        let joined = Tensor::f_cat(&all().collect::<Vec<_>>(), 0)?;
-        Ok(self
-            .vision
-            .forward(&joined, pass, plan)?
-            .f_split(size[0], 0)?)
+        let joined = Tensor::f_cat(&batch.views().collect::<Vec<_>>(), 0)?;
+        let (each, ..) = batch.image_global.size4()?;
+        Ok(self.vision.forward(&joined, pass, plan)?.f_split(each, 0)?)
     }
 
     fn local_heads(&self) -> (&Projector, &Projector) {

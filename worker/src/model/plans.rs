@@ -1,9 +1,13 @@
 //! Which blocks a batch runs again in backward.
 
+use tch::Tensor;
+
 use super::Result;
 use super::batch::Batch;
 use super::clip::Model;
-use super::segments::{Checkpoint, CheckpointReport, Cost, Plan, estimate, within};
+use super::segments::{
+    Checkpoint, CheckpointReport, Cost, Plan, all_but_last, estimate, sum, within,
+};
 use super::text::Ends;
 
 impl Model {
@@ -17,7 +21,16 @@ impl Model {
         let (budget, bytes) = match self.checkpoint {
             Checkpoint::Keep => return Ok(([Plan::Keep, Plan::Keep], None)),
             // As the original, which keeps the text tower's.
-            Checkpoint::Vision => return Ok(([Plan::Blocks(Vec::new()), Plan::Keep], None)),
+            Checkpoint::Vision => {
+                let views = self.vision_costs(batch)?;
+                // Of views that go through by themselves the others' last blocks would be kept all along.
+                let again = if views.len() == 1 || self.joins(batch) {
+                    all_but_last(&sum(&views))
+                } else {
+                    Vec::new()
+                };
+                return Ok(([Plan::Blocks(again), Plan::Keep], None));
+            }
             Checkpoint::Segments(count) => {
                 return Ok(([Plan::Segments(count), Plan::Segments(count)], None));
             }
@@ -26,17 +39,7 @@ impl Model {
                 element_bytes,
             } => (budget, element_bytes),
         };
-        let mut vision: Vec<Cost> = Vec::new();
-        for images in std::iter::once(&batch.image_global).chain(&batch.images_local) {
-            let (n, _, h, w) = images.size4()?;
-            let view = self.vision.costs([n, h, w]);
-            if vision.is_empty() {
-                vision = view;
-            } else {
-                let pairs = vision.iter_mut().zip(view);
-                pairs.for_each(|(sum, view)| sum.add(view));
-            }
-        }
+        let vision = sum(&self.vision_costs(batch)?);
         // Batch norms exchange statistics when a block runs again, so every rank must run the same blocks of
         // the vision tower: captions count there as if all were of full length. What that leaves of the
         // budget is the text tower's, whose captions are this rank's own.
@@ -55,6 +58,15 @@ impl Model {
             bytes: used.bytes.saturating_add(text.bytes),
         };
         Ok(([next(), next()], Some(report)))
+    }
+
+    /// Costs of the vision tower's blocks, view by view.
+    fn vision_costs(&self, batch: &Batch) -> Result<Vec<Vec<Cost>>> {
+        let costs = |images: &Tensor| {
+            let (n, _, h, w) = images.size4()?;
+            Ok(self.vision.costs([n, h, w]))
+        };
+        batch.views().map(costs).collect()
     }
 
     /// What `checkpoint_memory` makes of a batch; `None` without it.

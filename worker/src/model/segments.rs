@@ -112,10 +112,40 @@ pub(super) struct Cost {
 
 impl Cost {
     /// Adds another view's.
-    pub(super) fn add(&mut self, view: Self) {
+    fn add(&mut self, view: Self) {
         self.input += view.input;
         self.kept += view.kept;
     }
+}
+
+/// Costs of all views together, block by block.
+pub(super) fn sum(views: &[Vec<Cost>]) -> Vec<Cost> {
+    let Some((first, others)) = views.split_first() else {
+        return Vec::new();
+    };
+    let mut sum = first.clone();
+    for view in others {
+        let pairs = sum.iter_mut().zip(view);
+        pairs.for_each(|(sum, view)| sum.add(*view));
+    }
+    sum
+}
+
+/// Marks the blocks to run again if memory is not to peak above that of running all again: all but the
+/// last, which backward begins with. What those keep is free again when the largest of the others is there
+/// once more, with gradients of half as much. For a tower that one batch goes through.
+pub(super) fn all_but_last(costs: &[Cost]) -> Vec<bool> {
+    let whole = costs.iter().map(|cost| cost.kept).max().unwrap_or(0);
+    let mut room = whole + whole / 2;
+    let mut again = vec![true; costs.len()];
+    for (cost, again) in costs.iter().zip(&mut again).rev() {
+        room -= cost.kept;
+        if room < 0 {
+            break;
+        }
+        *again = false;
+    }
+    again
 }
 
 /// What an experiment says about checkpointing.
@@ -123,7 +153,7 @@ impl Cost {
 pub(super) enum Checkpoint {
     /// Keep all activations.
     Keep,
-    /// Run every block of the vision tower again, by itself.
+    /// Run the blocks of the vision tower again, each by itself, but for the last, which cost no memory.
     Vision,
     /// Cut each tower into this many segments.
     Segments(usize),
@@ -234,6 +264,27 @@ mod tests {
                 assert_eq!(all, (0..blocks).collect::<Vec<_>>());
             }
         }
+    }
+
+    #[test]
+    fn the_last_blocks_are_kept_where_that_costs_nothing() {
+        let costs = |kept: &[i64]| -> Vec<Cost> {
+            let cost = |kept: &i64| Cost {
+                input: 1,
+                kept: *kept,
+            };
+            kept.iter().map(cost).collect()
+        };
+        let again = |kept: &[i64]| {
+            let again = all_but_last(&costs(kept));
+            again.iter().filter(|again| **again).count()
+        };
+        // ViT: the last block is for one token.
+        assert_eq!(again(&[16, 16, 16, 4]), 2);
+        assert_eq!(again(&[16, 16, 16, 16]), 3);
+        // ResNet-50.
+        assert_eq!(again(&[16, 16, 8, 8, 4, 4, 2, 2]), 3);
+        assert_eq!(again(&[]), 0);
     }
 
     #[test]

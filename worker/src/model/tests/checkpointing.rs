@@ -77,6 +77,7 @@ fn gradients_of_two_micro_batches_differ_by_rounding_alone() {
         let [wanted, given] = [false, true].map(|checkpoint_grad| {
             let options = Options {
                 checkpoint_grad,
+                checkpoint_segments: Some(100),
                 ..options(2)
             };
             let model = Model::new(&spec, &options).unwrap();
