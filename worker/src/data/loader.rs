@@ -1,6 +1,10 @@
 //! The loader of one rank: threads that make samples ahead of training, in bounded memory, and a
 //! consumer that gets micro-batches strictly in order. What a batch holds depends on the order and
 //! the position alone, not on threads or ranks.
+//!
+//! Threads take one sample after another from one list, so that none rests while there is one left.
+//! Deques to steal from would do no more for work of milliseconds, and would make a batch's samples
+//! in less of their order.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
