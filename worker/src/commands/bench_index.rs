@@ -131,6 +131,10 @@ pub(super) fn run(args: &IndexArgs) -> Result<ExitKind> {
         first.push(began.elapsed().as_secs_f64());
         running.push(child);
     }
+    // Only now: a process that starts beside others that look at all samples says more of the processors' number.
+    for child in &mut running {
+        child.go_on()?;
+    }
     for child in &mut running {
         members.push(serde_json::from_str::<Member>(&child.line()?)?);
     }
@@ -165,8 +169,8 @@ pub(super) fn run(args: &IndexArgs) -> Result<ExitKind> {
     Ok(ExitKind::Ok)
 }
 
-/// Opens the data set, says its first sample, looks at all of them, says what that cost, and stays until
-/// standard input ends.
+/// Opens the data set, says its first sample, looks at all of them when a line comes (or standard input ends),
+/// says what that cost, and stays until standard input ends.
 fn member(args: &IndexArgs) -> Result<ExitKind> {
     let experiment = read_experiment(&args.experiment, &args.set)?;
     let before = private()?;
@@ -178,6 +182,7 @@ fn member(args: &IndexArgs) -> Result<ExitKind> {
     let mut out = std::io::stdout();
     writeln!(out, "{}: {captions:?}", source.name(0))?;
     out.flush()?;
+    std::io::stdin().read_line(&mut String::new())?;
     let mut bytes = 0;
     for sample in 0..source.len() {
         let captions = source.captions(sample);
@@ -232,6 +237,16 @@ impl Running {
             bail!("a process of the measurement ended early; what it said is above");
         }
         Ok(line)
+    }
+
+    /// Lets it look at all samples.
+    fn go_on(&mut self) -> Result<()> {
+        let stdin = self
+            .child
+            .stdin
+            .as_mut()
+            .context("a process without input")?;
+        Ok(stdin.write_all(b"\n")?)
     }
 
     fn end(mut self) -> Result<()> {
