@@ -254,6 +254,12 @@ pub(super) fn estimate(element_bytes: u64, costs: &[Cost], again: &[bool]) -> Ch
 mod tests {
     use super::*;
 
+    /// Blocks of one input each.
+    fn tower(input: i64, kept: &[i64]) -> Vec<Cost> {
+        let cost = |&kept: &i64| Cost { input, kept };
+        kept.iter().map(cost).collect()
+    }
+
     #[test]
     fn segments_cover_every_block_once_in_order() {
         for blocks in [1, 5, 12, 16] {
@@ -268,15 +274,8 @@ mod tests {
 
     #[test]
     fn the_last_blocks_are_kept_where_that_costs_nothing() {
-        let costs = |kept: &[i64]| -> Vec<Cost> {
-            let cost = |kept: &i64| Cost {
-                input: 1,
-                kept: *kept,
-            };
-            kept.iter().map(cost).collect()
-        };
         let again = |kept: &[i64]| {
-            let again = all_but_last(&costs(kept));
+            let again = all_but_last(&tower(1, kept));
             again.iter().filter(|again| **again).count()
         };
         // ViT: the last block is for one token.
@@ -289,14 +288,7 @@ mod tests {
 
     #[test]
     fn as_few_blocks_as_the_budget_allows() {
-        let tower = |kept: &[i64]| -> Vec<Cost> {
-            let cost = |kept: &i64| Cost {
-                input: 10,
-                kept: *kept,
-            };
-            kept.iter().map(cost).collect()
-        };
-        let towers = [tower(&[100, 50, 50]), tower(&[80])];
+        let towers = [tower(10, &[100, 50, 50]), tower(10, &[80])];
         let plan = |budget| within(budget, 4, &towers);
         assert_eq!(plan(4 * 280).1.recomputed, 0);
         // 280 - 90 kept, and the largest once more: no gain from one block alone.
