@@ -26,6 +26,7 @@ use rocket_worker::image::{
 };
 use rocket_worker::random::{Purpose, Stream};
 
+/// Regression: what two levels of a pixel are was allowed where all pixels are equal, and a wrong CRC was passed over.
 #[test]
 fn a_changed_value_fails() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/images");
@@ -33,7 +34,19 @@ fn a_changed_value_fails() {
         serde_json::from_slice(&std::fs::read(folder.join("images.json")).unwrap()).unwrap();
     value["ops"]["hue_0.1"]["factor"] = 0.2.into();
     value["ops"]["hue_0.1"]["crc32"] = 1.into();
-    value["images"]["gray.jpg"]["eval_tensor"]["first8"][0] = 9.0.into();
+    let image = &mut value["images"]["gray.jpg"];
+    for key in ["first8", "center8"] {
+        let first = &mut image["eval_tensor"][key][0];
+        *first = (first.as_f64().unwrap() + 1e-4).into();
+    }
+    for key in ["sum", "abs_sum", "l2", "min", "max"] {
+        let figure = &mut image["eval_tensor"][key];
+        *figure = (figure.as_f64().unwrap() * 1.001).into();
+    }
+    for key in ["decoded_crc32", "eval_crop_crc32", "decoded_sum"] {
+        let picture = &mut value["images"]["rgb.png"];
+        picture[key] = (picture[key].as_u64().unwrap() + 1).into();
+    }
     let source = parity::Source {
         path: folder.join("images.json"),
         value,
@@ -47,7 +60,21 @@ fn a_changed_value_fails() {
         .collect();
     assert_eq!(
         wrong,
-        ["gray.jpg.first8.0", "hue_0.1.mean", "hue_0.1.large"]
+        [
+            "gray.jpg.sum",
+            "gray.jpg.abs_sum",
+            "gray.jpg.l2",
+            "gray.jpg.min",
+            "gray.jpg.max",
+            "gray.jpg.first8.0",
+            "gray.jpg.center8.0",
+            "rgb.png.decoded.crc32",
+            "rgb.png.decoded_sum",
+            "rgb.png.eval.crc32",
+            "hue_0.1.crc32",
+            "hue_0.1.mean",
+            "hue_0.1.large"
+        ]
     );
 }
 
