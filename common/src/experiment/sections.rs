@@ -624,7 +624,7 @@ impl Default for Train {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Eval {
-    /// Epochs between two evaluations in training; 0 for none.
+    /// Epochs between two evaluations in training, whose end has one in any case; 0 for that one alone.
     pub eval_freq: u64,
     /// Names in the catalog that are evaluated in training; the first decides the best checkpoint.
     pub datasets: Vec<String>,
